@@ -1,0 +1,9 @@
+"""One point of the rate-distortion curve of classification, measured on decoded bytes.
+
+    python val.py --split_point S1 --compress_factor 1
+"""
+
+from spic.val import main
+
+if __name__ == "__main__":
+    raise SystemExit(main("classification"))

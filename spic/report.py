@@ -1,0 +1,77 @@
+"""What is printed and what is written: one record per operating point (JSON), one row per image (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from pathlib import Path
+
+import torch
+import torchvision
+
+from spic import __version__
+from spic.evaluate import Outcome, Road
+from spic.points import write_atomically
+
+_STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
+           ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
+_SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "miou": "mIoU"}
+
+
+def record(road: Road, outcome: Outcome, device: str) -> dict:
+    """The JSON record of one operating point. Rates are bits per input pixel; scores as in the published scripts."""
+    point, images = road.point, road.images
+    pixels = images * road.pixels
+    wire_bytes = road.frame_bytes + len(road.edge.header)
+    seconds = {**road.edge.watch.seconds, **road.cloud.watch.seconds, **outcome.watch.seconds}
+    return {
+        "task": point.task, "benchmark": point.benchmark, "split_point": point.split_point,
+        "compress_factor": point.compress_factor, "coder": road.edge.coder_name, "device": device, "images": images,
+        **road.metric.result(),
+        **{f"baseline_{name}": value for name, value in outcome.baseline.result().items()},
+        "bpp": road.payload_bytes * 8 / pixels, "bpp_wire": wire_bytes * 8 / pixels,
+        "bpp_bound": road.bound_bits / pixels, "bytes_per_image": road.payload_bytes / images,
+        "escapes": road.escapes, "uncoded_values_per_image": road.uncoded_values // images,
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "versions": {"spic": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
+                     "python": platform.python_version()},
+    }
+
+
+def table(result: dict) -> str:
+    """The short table a person reads at the end of a run."""
+    lines = [(label, f"{_score(key, result[key])}   uncompressed {_score(key, result[f'baseline_{key}'])}")
+             for key, label in _SCORES.items() if key in result]
+    lines += [
+        ("rate", f"{result['bpp']:.5f} bpp   {result['bytes_per_image']:.1f} bytes per image"),
+        ("entropy bound", f"{result['bpp_bound']:.5f} bpp   (cross-entropy of the frequency table)"),
+        ("on the wire", f"{result['bpp_wire']:.5f} bpp   (header, lengths and checks included)"),
+        ("escapes", f"{result['escapes']}"),
+    ]
+    if result["uncoded_values_per_image"]:
+        lines.append(("uncoded", f"{result['uncoded_values_per_image']} values per image bypass the coder"))
+    lines += [(f"s, {label}", f"{sum(result['seconds'].get(part, 0.0) for part in parts):.2f}")
+              for label, parts in _STAGES]
+    title = (f"{result['task']} on {result['benchmark']}, {result['split_point']} factor {result['compress_factor']}, "
+             f"{result['coder']}, {result['images']} images, {result['device']}")
+    return "\n".join([title, *(f"  {label:<20} {text}" for label, text in lines)])
+
+
+def _score(key: str, value: float) -> str:
+    return f"{value:.4f}" if key == "miou" else f"{value:.2f} %"
+
+
+def write_json(path: Path, result: dict) -> None:
+    """Write one record; the file appears complete or not at all."""
+    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Write one row per image."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

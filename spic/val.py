@@ -1,0 +1,96 @@
+"""The command behind Classification/val.py and Segmentation/val.py: arguments, then one pass, then the table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from spic import parallel, report
+from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
+from spic.cli import boolean, check_writable, guarded, natural, pick_device, positive
+from spic.coding import CODERS
+from spic.evaluate import Settings, evaluate, lay_roads
+from spic.metrics import METRICS
+from spic.points import load_points, select
+
+_BATCH_SIZE = {"classification": 64, "segmentation": 4}
+
+
+def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
+    """The published arguments and ours; defaults run the embedded benchmark."""
+    parser = argparse.ArgumentParser(description=f"Measure operating points of split {task}: accuracy against bits, "
+                                     "on what the cloud half computed from decoded bytes.")
+    add = parser.add_argument
+    names = [name for t, name in BENCHMARKS if t == task]
+    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
+    add("--benchmark", help=f"one of {', '.join(names)} (default: {PUBLISHED[task]} with --valdir, else {EMBEDDED})")
+    add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
+    add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
+    add("--coder", default="huffman", help=f"{' or '.join(CODERS)} (default: huffman, as published)")
+    add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
+    add("--batch_size", type=positive, default=_BATCH_SIZE[task], help="images per step (default: %(default)s)")
+    add("--gpu", type=boolean, default=False, metavar="True|False", help="run on the GPU (default: False)")
+    add("--amp", type=boolean, default=False, metavar="True|False", help="bf16 arithmetic (default: False)")
+    add("--limit", type=positive, help="use only N images, evenly spread over the set")
+    add("--workers", type=natural, default=2, help="processes that load images (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of torch's generators; evaluation itself draws no random number")
+    add("--output", type=Path, help="write the record to FILE.json; with several points a folder, one file per point")
+    add("--per_image", type=Path, help="write one row per image to FILE.csv; with several points a folder")
+    return parser.parse_args(argv)
+
+
+def main(task: str, argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = parse(task, argv)
+    return guarded(lambda: _run(task, args))
+
+
+def _run(task: str, args: argparse.Namespace) -> None:
+    parallel.start()
+    benchmark = find(task, args.benchmark or (PUBLISHED[task] if args.valdir else EMBEDDED))
+    _say(f"{benchmark.name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
+    torch.manual_seed(args.seed)
+    settings = Settings(args.coder, pick_device(args.gpu), args.batch_size, args.workers, args.amp)
+    points = select(load_points(), task, benchmark.name, args.split_point, args.compress_factor)
+    outputs = {kind: _targets(path, points, suffix) for kind, path, suffix in
+               (("output", args.output, ".json"), ("per_image", args.per_image, ".csv"))}
+    dataset = benchmark.open_data(args.valdir, args.limit)
+    network = benchmark.build_network(args.backbone_weights).to(settings.device, memory_format=torch.channels_last)
+    stations = lay_roads(benchmark, network, points, dataset.image_size, settings)
+    outcome = evaluate(stations, dataset, METRICS[task](benchmark.num_classes), settings)
+    if parallel.rank() == 0:
+        _finish(outcome, settings, outputs)
+    parallel.stop()
+
+
+def _targets(path: Path | None, points: list, suffix: str) -> dict:
+    """Point -> file to write; checked now, so that a long run is not lost at its end."""
+    if path is None:
+        return {}
+    single = len(points) == 1 and path.suffix == suffix
+    targets = {point: path if single else path / f"{point.split_point}_{point.compress_factor}{suffix}" for point in points}
+    for target in targets.values():
+        check_writable(target)
+    return targets
+
+
+def _finish(outcome, settings: Settings, outputs: dict) -> None:
+    device = torch.cuda.get_device_name(settings.device) if settings.device.type == "cuda" else "cpu"
+    for road in outcome.roads:
+        result = report.record(road, outcome, device)
+        print(report.table(result), flush=True)
+        if result["uncoded_values_per_image"]:
+            _say(f"warning: this published point is no split: {result['uncoded_values_per_image']} values per image "
+                 "reach the cloud half uncoded, beside the coded ones (README, What is odd)", sys.stderr)
+        if road.point in outputs["output"]:
+            report.write_json(outputs["output"][road.point], result)
+        if road.point in outputs["per_image"]:
+            report.write_csv(outputs["per_image"][road.point], road.rows)
+
+
+def _say(text: str, stream=sys.stdout) -> None:
+    if parallel.rank() == 0:
+        print(text, file=stream, flush=True)
