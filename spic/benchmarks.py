@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -17,7 +18,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
 from spic import points
-from spic.datasets import camvid, coco, imagenet, scenes
+from spic.datasets import coco, imagenet, scenes
 from spic.errors import SpicError
 from spic.networks import NETWORKS
 from spic.networks.split import PUBLISHED_BRANCH
@@ -100,14 +101,18 @@ def load_strictly(module: nn.Module, state: dict, path: Path) -> None:
         raise SpicError(f"{path}: these weights do not fit the network ({'; '.join(problems)})") from None
 
 
+def _open_scenes(task: str, valdir: Path | None, limit: int | None):
+    if valdir:
+        raise SpicError(f"--valdir {valdir}: the scenes are drawn by the project; leave --valdir out or name a --benchmark")
+    return scenes.open(task, "val", limit)
+
+
 _ENTRIES = (
     Benchmark("classification", "imagenet", 1000, 1.0, imagenet.open, ResNet50_Weights.IMAGENET1K_V1),
     Benchmark("segmentation", "coco", 21, 1.0, coco.open, DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1,
               {"S1": PUBLISHED_BRANCH}),
-    Benchmark("classification", "scenes", 100, 0.25, scenes.open_classification),
-    Benchmark("segmentation", "scenes", 21, 0.25, scenes.open_segmentation),
-    Benchmark("classification", "imagenette", 10, 0.5, imagenet.open_imagenette),
-    Benchmark("segmentation", "camvid", 11, 0.5, camvid.open),
+    Benchmark("classification", "scenes", 100, 0.25, partial(_open_scenes, "classification")),
+    Benchmark("segmentation", "scenes", 21, 0.25, partial(_open_scenes, "segmentation")),
 )
 BENCHMARKS = {(entry.task, entry.name): entry for entry in _ENTRIES}
 PUBLISHED = {"classification": "imagenet", "segmentation": "coco"}

@@ -14,14 +14,16 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from spic import parallel
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError
 from spic.metrics import METRICS
 from spic.networks import cut_many
 from spic.networks.split import depth, module_path
-from spic.parallel import rank_slice, sum_over_ranks
 from spic.pipeline import Cloud, Edge, Stopwatch, make_halves
 from spic.points import OperatingPoint
+
+TOTALS = ("images", "payload_bytes", "wire_bytes", "escapes", "uncoded_values", "bound_bits")
 
 
 @dataclass
@@ -33,12 +35,7 @@ class Road:
     cloud: Cloud
     metric: object
     pixels: int
-    images: int = 0
-    payload_bytes: int = 0
-    frame_bytes: int = 0
-    escapes: int = 0
-    uncoded_values: int = 0
-    bound_bits: float = 0.0
+    totals: torch.Tensor = field(default_factory=lambda: torch.zeros(len(TOTALS), dtype=torch.float64))
     rows: list[dict] = field(default_factory=list)
 
     def travel(self, feature, targets, names) -> None:
@@ -50,22 +47,30 @@ class Road:
         self._count(sent, names, self.metric.update(received.logits, targets))
 
     def _count(self, sent, names, scores: list[dict]) -> None:
-        table = self.edge.table
-        escapes = [table.count_escapes(symbols) for symbols in sent.symbols.cpu()]
-        self.images += len(names)
-        self.payload_bytes += sum(sent.payload_bytes)
-        self.frame_bytes += sum(map(len, sent.frames))
-        self.escapes += sum(escapes)
-        self.uncoded_values += sum(tensor.numel() for tensor in sent.uncoded)
-        self.bound_bits += table.cross_entropy(sent.symbols.cpu())
+        table, symbols = self.edge.table, sent.symbols.cpu()
+        escapes = [0] * len(names)
+        if table.count_escapes(symbols):  # rare: only then is it worth asking for each image
+            escapes = [table.count_escapes(symbols[i:i + 1]) for i in range(len(names))]
+        self.totals += torch.tensor([len(names), sum(sent.payload_bytes), sum(map(len, sent.frames)), sum(escapes),
+                                     sum(tensor.numel() for tensor in sent.uncoded), table.cross_entropy(symbols)],
+                                    dtype=torch.float64)
         for name, score, payload, frame, escaped in zip(names, scores, sent.payload_bytes, sent.frames, escapes):
             self.rows.append({"image": name, **score, "payload_bytes": payload, "frame_bytes": len(frame),
                               "escapes": escaped, "bpp": payload * 8 / self.pixels})
 
-    def totals(self) -> torch.Tensor:
-        """What adds up over processes, as float64 (exact for counts below 2^53)."""
-        return torch.tensor([self.images, self.payload_bytes, self.frame_bytes, self.escapes, self.uncoded_values,
-                             self.bound_bits], dtype=torch.float64)
+    def total(self, name: str) -> float:
+        """One of TOTALS, over all images of all processes once ``close`` has run."""
+        return self.totals[TOTALS.index(name)].item()
+
+    def close(self) -> None:
+        """End the stream, then add up what the processes counted."""
+        end = self.edge.close()
+        self.cloud.close(end)
+        if parallel.rank() == 0:  # one stream carries the whole set, however many processes share the work
+            self.totals[TOTALS.index("wire_bytes")] += len(self.edge.header) + len(end)
+        self.totals = parallel.sum_over_ranks(self.totals)
+        self.metric.counts = parallel.sum_over_ranks(self.metric.counts)
+        self.rows = parallel.interleave_over_ranks(self.rows)
 
 
 @dataclass
@@ -75,6 +80,7 @@ class Station:
     front: nn.Module
     back: nn.Module
     roads: list[Road]
+    watch: Stopwatch
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Settings:
     amp: bool = False
 
 
+@torch.inference_mode()
 def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPoint], image_size: tuple[int, int],
               settings: Settings) -> list[Station]:
     """Cut the network at every split point of ``points`` and put edge and cloud of each point in place."""
@@ -95,54 +102,68 @@ def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPo
     for point in points:
         groups.setdefault(module_path(network, benchmark.cut_after(point)), []).append(point)
     paths = sorted(groups, key=lambda path: depth(network, path))
-    fronts, backs = cut_many(network, paths)
     stations = []
-    for path, front, back in zip(paths, fronts, backs):
-        roads = [Road(point, *make_halves(point, front, back, image_size, settings.coder, settings.device),
-                      METRICS[benchmark.task](benchmark.num_classes), image_size[0] * image_size[1])
-                 for point in groups[path]]
-        stations.append(Station(front, back, roads))
+    feature = torch.zeros(1, 3, *image_size, device=settings.device)
+    for path, front, back in zip(paths, *cut_many(network, paths)):
+        feature = front(feature)
+        roads = [_road(benchmark, point, front, back, feature, image_size, settings.coder) for point in groups[path]]
+        stations.append(Station(front, back, roads, Stopwatch(settings.device)))
     return stations
+
+
+def _road(benchmark, point, front, back, feature, image_size, coder) -> Road:
+    edge, cloud = make_halves(point, front, back, feature, image_size, coder)
+    cloud.open(edge.header)
+    return Road(point, edge, cloud, METRICS[benchmark.task](benchmark.num_classes), image_size[0] * image_size[1])
 
 
 @dataclass
 class Outcome:
-    """What ``evaluate`` returns: the roads with their counts, the uncompressed network's metric, seconds per stage."""
+    """What ``evaluate`` returns: the roads with their counts and seconds, the uncompressed network's metric."""
 
     roads: list[Road]
     baseline: object
-    watch: Stopwatch
 
 
 @torch.inference_mode()
 def evaluate(stations: list[Station], dataset: Dataset, metric, settings: Settings) -> Outcome:
-    """Run every road over the data set once; every image counts, the last partial batch too."""
-    watch = Stopwatch(settings.device)
-    roads = [road for station in stations for road in station.roads]
-    for road in roads:
-        road.edge.watch = road.cloud.watch = Stopwatch(settings.device)
+    """Run every road over the data set once; every image counts, the last partial batch too.
+
+    ``metric`` scores the uncompressed network.
+    """
     for images, targets, names in _batches(dataset, settings):
         with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
-            _pass(stations, images, targets, names, metric, watch)
-    sum_over_ranks(roads, metric)
-    return Outcome(roads, metric, watch)
+            _pass(stations, images, targets, names, metric)
+    metric.counts = parallel.sum_over_ranks(metric.counts)
+    return Outcome(_finish(stations), metric)
 
 
-def _pass(stations: list[Station], images, targets, names, metric, watch: Stopwatch) -> None:
+def _pass(stations: list[Station], images, targets, names, metric) -> None:
     feature = images
     for station in stations:
-        with watch("front"):
+        with station.watch("front"):
             feature = station.front(feature)
         for road in station.roads:
             road.travel(feature, targets, names)
-    with watch("baseline"):
-        logits = stations[-1].back(feature, tuple(images.shape[-2:]))
-    metric.update(logits.float(), targets)
+    with stations[-1].watch("baseline"):
+        logits = stations[-1].back(feature, tuple(images.shape[-2:])).float()
+    metric.update(logits, targets)
+
+
+def _finish(stations: list[Station]) -> list[Road]:
+    """Close all roads; a road's front is everything the network ran before its split point."""
+    seconds = 0.0
+    for station in stations:
+        seconds += station.watch.seconds["front"]
+        for road in station.roads:
+            road.close()
+            road.edge.watch.seconds["front"] = seconds
+    return [road for station in stations for road in station.roads]
 
 
 def _batches(dataset: Dataset, settings: Settings) -> Iterator[tuple]:
     """Batches (images on the device, targets, names) of this process's share, behind a progress bar in images."""
-    indices = rank_slice(len(dataset))
+    indices = parallel.rank_slice(len(dataset))
     loader = DataLoader(torch.utils.data.Subset(dataset, indices), settings.batch_size, shuffle=False, drop_last=False,
                         num_workers=settings.workers, pin_memory=settings.device.type == "cuda",
                         persistent_workers=False)

@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 from spic import __version__
-from spic.evaluate import Outcome, Road
+from spic.evaluate import TOTALS, Outcome, Road
 from spic.points import write_atomically
 
 _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
@@ -22,18 +22,18 @@ _SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "miou": "mIoU"}
 
 def record(road: Road, outcome: Outcome, device: str) -> dict:
     """The JSON record of one operating point. Rates are bits per input pixel; scores as in the published scripts."""
-    point, images = road.point, road.images
+    point = road.point
+    images, payload_bytes, wire_bytes, escapes, uncoded = (int(road.total(name)) for name in TOTALS[:-1])
     pixels = images * road.pixels
-    wire_bytes = road.frame_bytes + len(road.edge.header)
-    seconds = {**road.edge.watch.seconds, **road.cloud.watch.seconds, **outcome.watch.seconds}
+    seconds = {**road.edge.watch.seconds, **road.cloud.watch.seconds}
     return {
         "task": point.task, "benchmark": point.benchmark, "split_point": point.split_point,
-        "compress_factor": point.compress_factor, "coder": road.edge.coder_name, "device": device, "images": images,
+        "compress_factor": point.compress_factor, "coder": road.edge.coder.name, "device": device, "images": images,
         **road.metric.result(),
         **{f"baseline_{name}": value for name, value in outcome.baseline.result().items()},
-        "bpp": road.payload_bytes * 8 / pixels, "bpp_wire": wire_bytes * 8 / pixels,
-        "bpp_bound": road.bound_bits / pixels, "bytes_per_image": road.payload_bytes / images,
-        "escapes": road.escapes, "uncoded_values_per_image": road.uncoded_values // images,
+        "bpp": payload_bytes * 8 / pixels, "bpp_wire": wire_bytes * 8 / pixels,
+        "bpp_bound": road.total("bound_bits") / pixels, "bytes_per_image": payload_bytes / images,
+        "escapes": escapes, "uncoded_values_per_image": uncoded // images,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "versions": {"spic": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
                      "python": platform.python_version()},

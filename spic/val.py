@@ -62,7 +62,7 @@ def _run(task: str, args: argparse.Namespace) -> None:
     stations = lay_roads(benchmark, network, points, dataset.image_size, settings)
     outcome = evaluate(stations, dataset, METRICS[task](benchmark.num_classes), settings)
     if parallel.rank() == 0:
-        _finish(outcome, settings, outputs)
+        _finish(outcome, points, settings, outputs)
     parallel.stop()
 
 
@@ -77,9 +77,9 @@ def _targets(path: Path | None, points: list, suffix: str) -> dict:
     return targets
 
 
-def _finish(outcome, settings: Settings, outputs: dict) -> None:
+def _finish(outcome, points: list, settings: Settings, outputs: dict) -> None:
     device = torch.cuda.get_device_name(settings.device) if settings.device.type == "cuda" else "cpu"
-    for road in outcome.roads:
+    for road in sorted(outcome.roads, key=lambda road: points.index(road.point)):
         result = report.record(road, outcome, device)
         print(report.table(result), flush=True)
         if result["uncoded_values_per_image"]:

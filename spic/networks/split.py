@@ -45,25 +45,29 @@ class PixelBack(Back):
 
 
 class Branches(nn.Module):
-    """The five parallel branches of ASPP: feature -> tuple of five features."""
+    """The five parallel branches of ASPP: feature -> four features of the same size and one pooled to a single pixel."""
 
     def __init__(self, convs: nn.ModuleList):
         super().__init__()
         self.convs = convs
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(conv(x) for conv in self.convs)
+        *convs, pooling = self.convs
+        pooled = nn.Sequential.forward(pooling, x)  # ASPPPooling without its resizing, which adds no information
+        return *(conv(x) for conv in convs), pooled
 
 
 class Projection(nn.Module):
-    """The end of ASPP: concatenates the five features and projects them to one."""
+    """The end of ASPP: the pooled feature back to full size, all five concatenated and projected to one."""
 
     def __init__(self, project: nn.Module):
         super().__init__()
         self.project = project
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        return self.project(torch.cat(features, dim=1))
+        *full, pooled = features
+        resized = F.interpolate(pooled, size=full[0].shape[-2:], mode="bilinear", align_corners=False)
+        return self.project(torch.cat([*full, resized], dim=1))
 
 
 def parts(feature: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

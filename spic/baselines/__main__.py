@@ -1,0 +1,103 @@
+"""The rivals of the split points, on the same data and network as val.py.
+
+    python -m spic.baselines --task classification --output runs/scenes/rivals.json
+    python -m spic.baselines --task segmentation --benchmark camvid --valdir DIR --codecs jpeg hevc --output FILE.json
+    python -m spic.baselines --task classification --features S3 --output runs/scenes/features.json
+
+Pictures: image → codec → image → uncompressed network. With --features: the untrained feature of a split point through
+zlib, zstd, and JPEG and WebP on tiled channels. `python -m spic.curves` draws what is written here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from spic.baselines.codecs import CODECS, find_codecs
+from spic.baselines.evaluate import FeatureRival, PixelRival, sweep
+from spic.baselines.features import FEATURE_CODECS
+from spic.baselines.inputs import check_quality
+from spic.baselines.results import ResultCache
+from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, Benchmark, find
+from spic.cli import boolean, check_writable, guarded, pick_device, positive
+from spic.datasets.cache import cache_root
+from spic.errors import SpicError
+from spic.metrics import METRICS
+from spic.networks import cut
+from spic.points import write_atomically
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m spic.baselines", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--task", choices=PUBLISHED, required=True)
+    add("--benchmark", help=f"one of {', '.join(sorted({name for _, name in BENCHMARKS}))} "
+                            f"(default: the published one with --valdir, else {EMBEDDED})")
+    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
+    add("--codecs", nargs="+", metavar="NAME", help=f"of {', '.join(CODECS)}; with --features of {', '.join(FEATURE_CODECS)} "
+                                                    "(default: all)")
+    add("--qualities", nargs="+", default=[], metavar="NAME=Q,Q,...", help="instead of a codec's own sweep, as in jpeg=10,50")
+    add("--features", metavar="SPLIT", help="code the feature at this split point instead of the picture")
+    add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
+    add("--limit", type=positive, help="use only N images, evenly spread over the set")
+    add("--batch_size", type=positive, default=16, help="images per step of the network (default: %(default)s)")
+    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), help="cores for the codecs (default: all)")
+    add("--gpu", type=boolean, default=False, metavar="True|False", help="run the network on the GPU (default: False)")
+    add("--cache", type=Path, help="folder of finished points, one file each (default: spic's cache folder)")
+    add("--output", type=Path, required=True, help="write the reports to FILE.json")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    return guarded(lambda: _run(args))
+
+
+def _qualities(entries: list[str], known: dict) -> dict[str, list[int]]:
+    """["jpeg=10,50"] → {"jpeg": [10, 50]}, every quality checked against its codec."""
+    qualities = {}
+    for entry in entries:
+        name, _, numbers = entry.partition("=")
+        if name not in known or not all(part.lstrip("-").isdigit() for part in numbers.split(",")):
+            raise SpicError(f"--qualities {entry}: write NAME=Q,Q,... with NAME of {', '.join(known)}")
+        qualities[name] = [check_quality(known[name], int(part)) for part in numbers.split(",")]
+    return qualities
+
+
+def _rival(benchmark: Benchmark, args: argparse.Namespace) -> PixelRival:
+    device = pick_device(args.gpu)
+    dataset = benchmark.open_data(args.valdir, args.limit)
+    network = benchmark.build_network(args.backbone_weights).to(device, memory_format=torch.channels_last)
+    if not args.features:
+        return PixelRival(dataset, network, device)
+    front, back = cut(network, args.features)
+    return FeatureRival(dataset, network, device, front=front, back=back, split_point=args.features)
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_writable(args.output)
+    known = FEATURE_CODECS if args.features else CODECS
+    codecs, missing = find_codecs(args.codecs, known)
+    qualities = _qualities(args.qualities, known)
+    for reason in missing.values():
+        print(f"left out: {reason}", file=sys.stderr)
+    if not codecs:
+        raise SpicError("none of the codecs works here: pip install av, or a Pillow built with more formats")
+    benchmark = find(args.task, args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED))
+    rival = _rival(benchmark, args)
+    about = {"task": args.task, "benchmark": benchmark.name, "device": str(rival.device)}
+    cache = ResultCache(args.cache or cache_root() / "rivals")
+    reports = sweep(rival, codecs, lambda: METRICS[args.task](benchmark.num_classes), about, cache, qualities,
+                    args.batch_size, args.workers)
+    write_atomically(args.output, (json.dumps({"reports": reports, "missing": missing}, indent=1) + "\n").encode())
+    print(args.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

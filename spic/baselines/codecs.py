@@ -1,0 +1,124 @@
+"""Picture codecs as rivals: one signature, uint8 [H, W, 3] → bytes → uint8 [H, W, 3], over a range of qualities.
+
+    codec = CODECS["webp"]
+    data = codec.encode(image, quality=30)
+    codec.parts(data)          # payload, header and container bytes
+    codec.decode(data)
+
+JPEG, WebP, JPEG 2000 and AVIF come from Pillow, HEVC and AV1 from PyAV (video.py). A build may lack some of them:
+`find_codecs` says which, and why.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Mapping
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from spic.baselines import anatomy
+from spic.baselines.anatomy import Anatomist, Parts
+from spic.baselines.inputs import check_quality, check_rgb8
+from spic.baselines.video import VideoCodec, av1_options, hevc_options
+from spic.errors import SpicError
+
+
+@dataclass(frozen=True)
+class PillowCodec:
+    """A still-picture codec of Pillow. `options` maps a quality to keywords of Image.save."""
+
+    name: str
+    format: str
+    feature: str  # the name under which PIL.features knows the library behind it
+    chroma: str
+    quality_name: str
+    quality_range: tuple[int, int]
+    sweep: tuple[int, ...]
+    settings: str  # what is set beside the quality, for reports and cache keys
+    options: Callable[[int], dict[str, Any]] = field(repr=False)
+    anatomist: Anatomist = field(repr=False)
+    holds_gil: bool = False  # threads do not help it: processes do
+
+    def version(self) -> str:
+        """Library and version; SpicError when this Pillow was built without it."""
+        if not features.check(self.feature):
+            raise SpicError(f"{self.name}: this Pillow ({PIL.__version__}) was built without {self.feature}")
+        turbo = features.version("libjpeg_turbo") if self.feature == "jpg" else None
+        library = f"libjpeg-turbo {turbo}" if turbo else f"{self.feature} {features.version(self.feature)}"
+        return f"{library} (Pillow {PIL.__version__})"
+
+    def encode(self, image: np.ndarray, quality: int) -> bytes:
+        quality = check_quality(self, quality)
+        buffer = io.BytesIO()
+        Image.fromarray(check_rgb8(image)).save(buffer, self.format, **self.options(quality))
+        return buffer.getvalue()
+
+    def decode(self, data: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(data), formats=[self.format]) as image:
+            return np.array(image.convert("RGB"))
+
+    def parts(self, data: bytes) -> Parts:
+        return self.anatomist(data)
+
+
+Codec = PillowCodec | VideoCodec
+
+
+def _jpeg2000(decibel: int) -> dict[str, Any]:
+    return dict(no_jp2=True, irreversible=True, quality_mode="dB", quality_layers=[decibel])
+
+
+def _avif(quality: int) -> dict[str, Any]:
+    return dict(quality=quality, speed=6, subsampling="4:2:0", max_threads=1)
+
+
+CODECS: dict[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        PillowCodec(
+            "jpeg", "JPEG", "jpg", "4:2:0", "quality", (1, 100), (5, 8, 12, 18, 26, 38, 55, 75, 90),
+            "baseline, optimised Huffman tables",
+            lambda quality: dict(quality=quality, subsampling="4:2:0", optimize=True), anatomy.jpeg_parts,
+        ),
+        PillowCodec(
+            "webp", "WEBP", "webp", "4:2:0", "quality", (0, 100), (0, 3, 8, 15, 25, 40, 60, 80, 92),
+            "lossy, method 6", lambda quality: dict(quality=quality, method=6), anatomy.webp_parts,
+        ),
+        PillowCodec(
+            "jpeg2000", "JPEG2000", "jpg_2000", "4:4:4", "PSNR in dB", (10, 60), (17, 19, 21, 23, 25, 28, 32, 37, 42),
+            "raw codestream, 9/7 wavelet, colour transform, one layer of the given PSNR",
+            _jpeg2000, anatomy.jpeg2000_parts, holds_gil=True,
+        ),
+        PillowCodec(
+            "avif", "AVIF", "avif", "4:2:0", "quality", (0, 100), (3, 10, 17, 25, 34, 45, 58, 72, 86),
+            "speed 6", _avif, anatomy.avif_parts,
+        ),
+        VideoCodec(
+            "hevc", "libx265", "hevc", "QP", (0, 51), (50, 46, 42, 38, 34, 30, 26, 22, 16),
+            "one intra picture, preset slow, tune psnr", hevc_options, anatomy.hevc_parts,
+        ),
+        VideoCodec(
+            "av1", "libsvtav1", "libdav1d", "CRF", (1, 63), (63, 59, 54, 48, 41, 34, 27, 20, 12),
+            "one intra picture, preset 4", av1_options, anatomy.av1_parts,
+        ),
+    )
+}
+
+
+def find_codecs(names: Iterable[str] | None = None, among: Mapping[str, Any] = CODECS) -> tuple[list, dict[str, str]]:
+    """The codecs that work here, and for each that does not, the reason. An unknown name is a SpicError."""
+    present: list = []
+    missing: dict[str, str] = {}
+    for name in among if names is None else names:
+        if name not in among:
+            raise SpicError(f"unknown codec {name!r}: choose from {', '.join(among)}")
+        try:
+            among[name].version()
+        except SpicError as reason:
+            missing[name] = str(reason)
+        else:
+            present.append(among[name])
+    return present, missing

@@ -1,0 +1,65 @@
+"""Finished points on disk, keyed by all that decides their outcome: data, network, codec, its version, quality."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spic.errors import SpicError
+from spic.points import write_atomically
+
+SAMPLED_IMAGES = 16
+
+
+def _digest(*chunks: bytes) -> str:
+    state = hashlib.blake2b(digest_size=12)
+    for chunk in chunks:
+        state.update(chunk)
+    return state.hexdigest()
+
+
+def dataset_id(dataset: Any) -> str:
+    """Length, and pixels and labels of some images spread over the set."""
+    chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, SAMPLED_IMAGES)})
+    samples = [np.asarray(array) for index in chosen for array in (dataset.pixels(index), dataset.label(index))]
+    return _digest(str(len(dataset)).encode(), *(np.ascontiguousarray(array).tobytes() for array in samples))
+
+
+def network_id(network: Any) -> str:
+    """All parameters and buffers of a module; a plain function has no identity of its own."""
+    if not isinstance(network, torch.nn.Module):
+        return "function"
+    state = network.state_dict()
+    return _digest(*(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes() for name, tensor in state.items()))
+
+
+class ResultCache:
+    """One JSON file per point in a folder; a file that does not read is computed again. `folder` None keeps nothing."""
+
+    def __init__(self, folder: Path | str | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def _path(self, name: str, key: tuple) -> Path:
+        return self.folder / f"{name.replace(' ', '-')}-{_digest(repr(key).encode())}.json"
+
+    def read(self, name: str, key: tuple) -> dict[str, Any] | None:
+        if self.folder is None:
+            return None
+        try:
+            return json.loads(self._path(name, key).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def write(self, name: str, key: tuple, record: dict[str, Any]) -> None:
+        if self.folder is None:
+            return
+        path = self._path(name, key)
+        try:
+            write_atomically(path, json.dumps(record).encode())
+        except OSError as error:
+            raise SpicError(f"cannot write {path} ({error.strerror}); choose another folder for results") from None

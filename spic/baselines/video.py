@@ -1,0 +1,126 @@
+"""HEVC and AV1 as still-picture codecs: one intra-coded picture through PyAV's libx265 and SVT-AV1.
+
+What is sent is the raw elementary stream (HEVC: Annex B; AV1: low-overhead units), which a file format would only make
+longer, behind two bytes that say how many columns and rows to cut off: 4:2:0 needs even sizes, and x265 at
+least 16 by 16. The picture is padded by repeating its edge.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache
+from typing import Any, Callable
+
+import numpy as np
+from PIL import Image
+
+from spic.baselines.anatomy import Anatomist, Parts
+from spic.baselines.inputs import check_quality, check_rgb8
+from spic.errors import SpicError
+
+LEAST_SIDE = 16
+CUT_BYTES = 2
+
+
+@cache
+def _av() -> Any:
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 reads it once: errors only, not a banner per picture
+    try:
+        import av
+    except ImportError:
+        raise SpicError("PyAV is not installed: pip install av") from None
+    av.logging.set_level(av.logging.ERROR)
+    return av
+
+
+def hevc_options(quality: int) -> dict[str, str]:
+    # ipratio 1: the intra picture gets exactly the QP asked for; info 0: no encoder banner in the stream
+    fixed = "keyint=1:ipratio=1:info=0:annexb=1:pools=none:frame-threads=1:wpp=0:log-level=none"
+    return {"preset": "slow", "tune": "psnr", "x265-params": f"qp={quality}:{fixed}"}
+
+
+def av1_options(quality: int) -> dict[str, str]:
+    return {"preset": "4", "crf": str(quality), "svtav1-params": "lp=1:avif=1"}
+
+
+def rgb_to_planes(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] with even H and W → uint8 [H·3/2, W]: Y over Cb over Cr, full-range BT.601, chroma box-averaged."""
+    luma, *chroma = Image.fromarray(image).convert("YCbCr").split()
+    planes = [luma, *(plane.reduce(2) for plane in chroma)]
+    return np.concatenate([np.asarray(plane).ravel() for plane in planes]).reshape(-1, image.shape[1])
+
+
+def planes_to_rgb(planes: np.ndarray) -> np.ndarray:
+    """The way back; chroma is interpolated linearly between its centres, as JPEG decoders do."""
+    width, height = planes.shape[1], planes.shape[0] * 2 // 3
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    full = [Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR) for plane in chroma]
+    return np.array(Image.merge("YCbCr", [Image.fromarray(planes[:height]), *full]).convert("RGB"))
+
+
+def pad_even(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """Edge-repeated to even sides of at least LEAST_SIDE; also (rows, columns) added."""
+    added = tuple(max(LEAST_SIDE, side + side % 2) - side for side in image.shape[:2])
+    return np.pad(image, ((0, added[0]), (0, added[1]), (0, 0)), mode="edge"), added
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """`library` is FFmpeg's encoder name, `decoder` its decoder's. Higher qualities cost fewer bits here."""
+
+    name: str
+    library: str
+    decoder: str
+    quality_name: str
+    quality_range: tuple[int, int]
+    sweep: tuple[int, ...]
+    settings: str
+    options: Callable[[int], dict[str, str]] = field(repr=False)
+    anatomist: Anatomist = field(repr=False)
+    chroma: str = "4:2:0"
+    holds_gil: bool = False
+
+    def version(self) -> str:
+        """PyAV and its libraries; SpicError when PyAV or the encoder or decoder is absent."""
+        av = _av()
+        for library, mode in ((self.library, "w"), (self.decoder, "r")):
+            try:
+                av.codec.Codec(library, mode)
+            except ValueError:
+                raise SpicError(f"{self.name}: this PyAV ({av.__version__}) was built without {library}") from None
+        return f"{self.library} (PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))})"
+
+    def encode(self, image: np.ndarray, quality: int) -> bytes:
+        quality = check_quality(self, quality)
+        padded, (rows, columns) = pad_even(check_rgb8(image))
+        return bytes([columns, rows]) + self.encode_planes(rgb_to_planes(padded), quality)
+
+    def encode_planes(self, planes: np.ndarray, quality: int) -> bytes:
+        """uint8 [H·3/2, W] planes → elementary stream."""
+        av = _av()
+        context = av.CodecContext.create(self.library, "w")
+        context.width, context.height = planes.shape[1], planes.shape[0] * 2 // 3
+        context.pix_fmt, context.thread_count = "yuv420p", 1
+        context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
+        context.options = self.options(quality)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts = 0
+        return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+
+    def decode(self, data: bytes) -> np.ndarray:
+        columns, rows = data[:CUT_BYTES]
+        image = planes_to_rgb(self.decode_planes(data[CUT_BYTES:]))
+        return image[: image.shape[0] - rows, : image.shape[1] - columns]
+
+    def decode_planes(self, stream: bytes) -> np.ndarray:
+        av = _av()
+        context = av.CodecContext.create(self.decoder, "r")
+        context.thread_count = 1
+        frames = [*context.decode(av.Packet(stream)), *context.decode(None)]
+        return frames[0].to_ndarray(format="yuv420p")
+
+    def parts(self, data: bytes) -> Parts:
+        payload, header, container = self.anatomist(data[CUT_BYTES:])
+        return Parts(payload, header, container + CUT_BYTES)

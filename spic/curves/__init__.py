@@ -1,0 +1,1 @@
+"""Rate-accuracy curves: results → one CSV, a figure, Bjøntegaard deltas, and tables of time and cost."""

@@ -1,0 +1,141 @@
+"""Tables beside the figure: all points, Bjøntegaard deltas, bits at equal accuracy, edge cost, time to answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at
+from spic.curves.results import Comparison, Point
+
+LINKS = {"50 kbit/s": 50e3, "200 kbit/s": 200e3, "1 Mbit/s": 1e6, "5 Mbit/s": 5e6, "20 Mbit/s": 20e6, "100 Mbit/s": 100e6}
+EDGE_STAGES, CLOUD_STAGES = ("front", "encoder", "encode"), ("decode", "decoder", "back", "network")
+
+Table = list[dict]
+
+
+def points(comparison: Comparison) -> Table:
+    """One row per point, drawn or not."""
+    return [
+        {
+            "task": comparison.task, "benchmark": comparison.benchmark, "curve": curve.name, "setting": point.setting,
+            "bpp": point.mean("bpp") if point.records else point.bpp, "bpp_wire": point.bpp_wire,
+            comparison.unit.key: point.accuracy, f"baseline_{comparison.unit.key}": comparison.baseline,
+            "seeds": point.seeds, f"{comparison.rate}_deviation": point.bpp_deviation,
+            f"{comparison.unit.key}_deviation": point.accuracy_deviation,
+            "images": "" if comparison.images is None else comparison.images,
+        }
+        for curve in comparison.curves for point in curve.points
+    ]
+
+
+def _told(delta: Delta, form: str) -> str:
+    return delta.note or format(delta.value, form)
+
+
+def _interval(delta: Delta, form: str) -> str:
+    return "" if delta.note else f"{delta.low:{form}} to {delta.high:{form}}"
+
+
+def deltas(comparison: Comparison, anchors: Sequence[str] = ()) -> Table:
+    """BD-rate and BD-accuracy of every curve against every other, or against the anchors only."""
+    form = f".{comparison.unit.digits}f"
+    rows = []
+    for anchor in comparison.curves:
+        for test in comparison.curves:
+            if anchor is test or (anchors and anchor.name not in anchors):
+                continue
+            rate, gain = bd_rate(anchor, test), bd_accuracy(anchor, test)
+            rows.append({
+                "anchor": anchor.name, "curve": test.name, "BD-rate (%)": _told(rate, "+.2f"),
+                f"over {comparison.unit.key}": _interval(rate, form), "BD-accuracy": _told(gain, "+" + form),
+                "over bpp": _interval(gain, ".4g"),
+            })
+    return rows
+
+
+def rates_at_equal_accuracy(comparison: Comparison) -> Table:
+    """Bits per pixel each curve needs at one point under the uncompressed network, and against the cheapest."""
+    accuracy = comparison.baseline - comparison.unit.drop
+    rates = {curve.name: rate_at(curve, accuracy) for curve in comparison.curves}
+    least = min((rate for rate in rates.values() if math.isfinite(rate)), default=math.nan)
+    named = f"bpp at {accuracy:.{comparison.unit.digits}f}"
+    return [
+        {"curve": name, named: f"{rate:.4g}" if math.isfinite(rate) else "not reached",
+         "times the least": f"{rate / least:.1f}" if math.isfinite(rate) else ""}
+        for name, rate in sorted(rates.items(), key=lambda item: (math.isnan(item[1]), item[1]))
+    ]
+
+
+def _seconds(point: Point, key: str, stages: Iterable[str]) -> float:
+    """Seconds per image: the latency of one image where it was measured, else the run's sum divided by its images."""
+    latency = point.mean(key)
+    if math.isfinite(latency) or not point.records:
+        return latency
+    record = point.records[0]
+    spent = record.get("seconds", {})
+    found = [spent[stage] for stage in stages if stage in spent]
+    return sum(found) / record["images"] if found and record.get("images") else math.nan
+
+
+def sent_bytes(point: Point) -> float:
+    """Mean bytes per image on the wire: payload and all that travels with it."""
+    ratio = point.mean("bpp_wire") / point.mean("bpp") if point.mean("bpp") else math.nan
+    return point.mean("bytes_per_image") * (ratio if math.isfinite(ratio) else 1.0)
+
+
+def time_to_answer(comparison: Comparison) -> Table:
+    """Milliseconds from picture to prediction: edge, transfer over the link, cloud. Link latency is not counted."""
+    rows = []
+    for curve in comparison.curves:
+        for point in curve.drawable():
+            edge = _seconds(point, "edge_seconds", EDGE_STAGES if "codec" not in point.records[0] else ("encode",))
+            cloud = _seconds(point, "cloud_seconds", CLOUD_STAGES)
+            size = sent_bytes(point)
+            waits = {link: _milliseconds(edge + 8 * size / speed + cloud) for link, speed in LINKS.items()}
+            rows.append({
+                "curve": curve.name, "setting": point.setting,
+                comparison.unit.key: f"{point.accuracy:.{comparison.unit.digits}f}", "bytes": f"{size:.0f}",
+                "edge ms": _milliseconds(edge), "cloud ms": _milliseconds(cloud), **waits,
+            })
+    return rows
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.1f}" if math.isfinite(seconds) else "not measured"
+
+
+def edge_cost(comparison: Comparison) -> Table:
+    """Bits, accuracy and what the edge pays: parameters, multiply-accumulates, latency."""
+    return [
+        {
+            "curve": curve.name, "setting": point.setting, "bpp": f"{point.bpp:.4g}",
+            comparison.unit.key: f"{point.accuracy:.{comparison.unit.digits}f}",
+            "edge parameters": _count(point.mean("edge_parameters")), "edge MMACs": _count(point.mean("edge_macs"), 1e6),
+            "edge ms": _milliseconds(_seconds(point, "edge_seconds", EDGE_STAGES)),
+        }
+        for curve in comparison.curves for point in curve.drawable()
+    ]
+
+
+def _count(value: float, unit: float = 1.0) -> str:
+    return f"{value / unit:,.0f}" if math.isfinite(value) else "not measured"
+
+
+def as_csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def as_text(table: Table) -> str:
+    """Aligned columns for a terminal or a text file."""
+    if not table:
+        return "(nothing to show)"
+    lines = [list(table[0]), *([str(cell) for cell in row.values()] for row in table)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)

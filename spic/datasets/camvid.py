@@ -1,0 +1,67 @@
+"""CamVid street scenes as the SegNet tutorial packs them: `test/NAME.png|jpg`, `testannot/NAME.png`, 11 classes."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from spic.datasets.coco import normalise
+from spic.datasets.images import UnreadableImage, evenly_spread, read_rgb
+from spic.errors import SpicError
+
+CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "cyclist")
+IMAGE_SIZE = (360, 480)
+UNLABELLED = len(CLASSES)  # the label of pixels that are not scored
+
+
+class CamVid(Dataset):
+    """Items are (image float32 [3, 360, 480], labels int64 [360, 480]); label 11 is not scored."""
+
+    num_classes = len(CLASSES)
+    image_size = IMAGE_SIZE
+
+    def __init__(self, root: Path, split: str = "test", limit: int | None = None):
+        folder = root / split
+        names = sorted(n for n in os.listdir(folder) if n.lower().endswith(IMG_EXTENSIONS)) if folder.is_dir() else []
+        if not names:
+            raise SpicError(f"no pictures in {folder}; expected CamVid as the SegNet tutorial packs it: "
+                            f"{split}/ and {split}annot/ (README, Real photos)")
+        self.paths = [str(folder / name) for name in evenly_spread(names, limit)]
+        self._labels = root / f"{split}annot"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The network's input before normalisation: uint8 [360, 480, 3]."""
+        image = read_rgb(self.paths[index])
+        if image.size != IMAGE_SIZE[::-1]:
+            raise UnreadableImage(f"{self.paths[index]} is {image.size[0]}x{image.size[1]} pixels, CamVid has 480x360")
+        return np.asarray(image)
+
+    def label(self, index: int) -> torch.Tensor:
+        """int64 [360, 480]."""
+        path = self._labels / f"{Path(self.paths[index]).stem}.png"
+        try:
+            with Image.open(path) as image:
+                labels = np.array(image, dtype=np.int64)
+        except OSError as error:
+            raise UnreadableImage(f"cannot read the labels {path} ({error}); each picture needs its annotation") from error
+        if labels.shape != IMAGE_SIZE:
+            raise UnreadableImage(f"{path} has shape {labels.shape}, expected {IMAGE_SIZE} class numbers")
+        return torch.from_numpy(labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return normalise(self.pixels(index)), self.label(index)
+
+
+def open(valdir: str | os.PathLike | None, limit: int | None = None, split: str = "test") -> CamVid:
+    """The 233 test pictures (or ``train``, ``val``) in `valdir`."""
+    if valdir is None:
+        raise SpicError("camvid: say where the pictures are with --valdir DIR (README, Real photos, says how to get them)")
+    return CamVid(Path(valdir), split, limit)

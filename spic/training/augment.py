@@ -1,0 +1,73 @@
+"""Batched augmentation of pictures held in memory: cropped, flipped and recoloured faster than JPEGs decode.
+
+All chances come from the generator handed in, so that a resumed run sees the pictures of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as the official weights expect
+STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 or float images [B, 3, H, W] in 0..255 -> what the networks take, channels last."""
+    mean, std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A crop whose area is a share ``scale`` of the largest square (``of_square``) or of the whole picture."""
+
+    scale: tuple[float, float]
+    ratio: float = 4 / 3
+    of_square: bool = False
+
+    def box(self, height: int, width: int, draw) -> tuple[int, int, int, int]:
+        """top, left, height, width of a random crop; ``draw()`` gives a uniform number in [0, 1)."""
+        low, high = self.scale
+        area = (min(height, width) ** 2 if self.of_square else height * width) * (low + (high - low) * draw())
+        aspect = math.exp((2 * draw() - 1) * math.log(self.ratio))
+        h = min(height, max(1, round(math.sqrt(area / aspect))))
+        w = min(width, max(1, round(math.sqrt(area * aspect))))
+        return int((height - h + 1) * draw()), int((width - w + 1) * draw()), h, w
+
+
+def crop(picture: Tensor, box, size: int, mode: str) -> Tensor:
+    """The box of a uint8 picture [C, H, W], resized to [C, size, size]."""
+    top, left, height, width = box
+    part = picture[None, :, top:top + height, left:left + width]
+    antialias = {"antialias": True, "align_corners": False} if mode == "bilinear" else {}
+    return F.interpolate(part, (size, size), mode=mode, **antialias)[0]
+
+
+def recolour(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+    """Random brightness, contrast and saturation per image: float [B, 3, H, W] in 0..255."""
+    gains = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
+    images = images * gains[0]
+    images = torch.lerp(images.mean(dim=(1, 2, 3), keepdim=True), images, gains[1])
+    return torch.lerp(images.mean(dim=1, keepdim=True), images, gains[2]).clamp_(0, 255)
+
+
+def augmented(pictures, indices, cropping: RandomCrop, size: int, generator: torch.Generator, colour: float = 0.25):
+    """Random views of some pictures: normalised images [B, 3, size, size] and their targets ([B] or [B, size, size])."""
+    chances = torch.rand(len(indices), 5, generator=generator).tolist()
+    images, targets = [], []
+    for index, (*chance, flip) in zip(indices, chances):
+        image, target = pictures.images[index], pictures.targets[index]
+        box = cropping.box(*image.shape[-2:], iter(chance).__next__)
+        views = [crop(image, box, size, "bilinear")]
+        if target.ndim:
+            views.append(crop(target[None], box, size, "nearest-exact"))
+        views = [view.flip(-1) for view in views] if flip < 0.5 else views
+        images.append(views[0])
+        targets.append(views[1][0] if target.ndim else target)
+    images = recolour(torch.stack(images).float(), generator, colour)
+    return normalize(images), torch.stack(targets).long()

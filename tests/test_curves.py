@@ -1,0 +1,303 @@
+"""Curves: what belongs into one figure, Bjøntegaard deltas against known values, tables, the figure, the command."""
+
+import csv
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spic.curves import paper, tables
+from spic.curves.__main__ import main
+from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, rising
+from spic.curves.figure import draw, rendered
+from spic.curves.results import Curve, Point, read
+from spic.errors import SpicError
+
+
+def curve(name, *markers):
+    return Curve(name, tuple(Point(str(i), bpp, accuracy) for i, (bpp, accuracy) in enumerate(markers)))
+
+
+def record(split_point="S1", factor=0, bpp=0.1, top1=70.0, **more):
+    return {"task": "classification", "benchmark": "scenes", "split_point": split_point, "compress_factor": factor,
+            "coder": "huffman", "images": 1000, "top1": top1, "baseline_top1": 76.0, "bpp": bpp, "bpp_wire": bpp * 1.5,
+            "bytes_per_image": bpp * 224 * 224 / 8, **more}
+
+
+def rival(codec="jpeg", quality=10, **more):
+    made = record(**more) | {"codec": codec, "quality": quality, "chroma": "4:2:0", "settings": "plain", "versions": {codec: "x 1.0"}}
+    return {key: value for key, value in made.items() if key not in ("split_point", "compress_factor", "coder")}
+
+
+def write(folder, *records, name="results.json"):
+    path = folder / name
+    path.write_text(json.dumps(list(records)))
+    return path
+
+
+# --- Bjøntegaard deltas ------------------------------------------------------------------------------------------
+
+# H.264 test points of the reference spreadsheet's example (VCEG-M33), as circulated with its Matlab and Python versions
+ANCHOR = ((686.76, 40.28), (309.58, 37.18), (157.11, 34.24), (85.95, 31.42))
+TEST = ((893.34, 40.39), (407.8, 37.21), (204.93, 34.17), (112.75, 31.24))
+
+
+def second_implementation(first, second):
+    """Mean log-rate difference over the common accuracies with scipy's PCHIP, on a fine grid; percent."""
+    from scipy.interpolate import PchipInterpolator
+
+    fits = [PchipInterpolator(accuracy, np.log10(rate)) for rate, accuracy in (first, second)]
+    low, high = max(first[1][0], second[1][0]), min(first[1][-1], second[1][-1])
+    grid = np.linspace(low, high, 200_001)
+    return 100 * (10 ** np.trapezoid(fits[1](grid) - fits[0](grid), grid) ** (1 / (high - low)) - 1) if low == high - 1 else \
+        100 * (10 ** (np.trapezoid(fits[1](grid) - fits[0](grid), grid) / (high - low)) - 1)
+
+
+def test_bd_rate_agrees_with_a_second_implementation_on_the_papers_curves():
+    comparison = paper.comparisons()["paper-classification"]
+    for anchor in comparison.curves:
+        for test in comparison.curves:
+            delta = bd_rate(anchor, test)
+            if anchor is not test and not delta.note:
+                assert delta.value == pytest.approx(second_implementation(rising(anchor), rising(test)), abs=1e-3, rel=1e-5)
+
+
+def test_constant_factor_in_rate_is_the_bd_rate():
+    anchor = curve("a", (0.1, 60.0), (0.2, 66.0), (0.5, 70.0), (1.0, 71.0))
+    half = curve("b", *((p.bpp / 2, p.accuracy) for p in anchor.points))
+    assert bd_rate(anchor, half).value == pytest.approx(-50.0)
+    assert bd_rate(half, anchor).value == pytest.approx(100.0)
+
+
+def test_constant_offset_in_accuracy_is_the_bd_accuracy():
+    anchor = curve("a", (0.1, 60.0), (0.2, 66.0), (0.5, 70.0))
+    better = curve("b", *((p.bpp, p.accuracy + 2) for p in anchor.points))
+    delta = bd_accuracy(anchor, better)
+    assert delta.value == pytest.approx(2.0)
+    assert (delta.low, delta.high) == (pytest.approx(0.1), pytest.approx(0.5))
+
+
+@given(st.lists(st.tuples(st.floats(1e-4, 10), st.floats(0, 100)), max_size=12))
+def test_rising_keeps_exactly_the_points_that_no_other_beats(markers):
+    rates, accuracies = rising(curve("c", *markers))
+    assert np.all(np.diff(rates) > 0) and np.all(np.diff(accuracies) > 0)
+    for bpp, accuracy in markers:
+        assert any(r <= bpp and a >= accuracy for r, a in zip(rates, accuracies))
+
+
+@pytest.mark.parametrize("other, note", [
+    (curve("far", (5.0, 10.0), (6.0, 20.0)), "no overlap"),
+    (curve("lone", (0.1, 65.0)), "lone has 1 usable point"),
+    (curve("none", (math.nan, 65.0), (0.1, math.nan)), "none has 0 usable point"),
+])
+def test_where_no_delta_exists_the_reason_stands_in_its_place(other, note):
+    anchor = curve("a", (0.1, 60.0), (0.2, 66.0), (0.5, 70.0))
+    for delta in (bd_rate(anchor, other), bd_rate(other, anchor), bd_accuracy(anchor, other)):
+        assert math.isnan(delta.value) and delta.note == note
+
+
+def test_rate_at_an_accuracy_is_linear_in_log_rate_and_nan_outside():
+    anchor = curve("a", (0.01, 60.0), (1.0, 70.0))
+    assert rate_at(anchor, 65.0) == pytest.approx(0.1)
+    assert math.isnan(rate_at(anchor, 71.0)) and math.isnan(rate_at(anchor, 59.0))
+
+
+# --- reading results ---------------------------------------------------------------------------------------------
+
+
+def test_records_become_curves_sorted_by_rate(tmp_path):
+    comparison = read([write(tmp_path, record(factor=0, bpp=0.3), record(factor=1, bpp=0.1), rival("jpeg2000"))])
+    assert [c.name for c in comparison.curves] == ["JPEG 2000", "S1"]
+    assert [p.setting for p in comparison.curves[1].points] == ["1", "0"]
+    assert comparison.baseline == 76.0
+    assert "JPEG 2000: chroma 4:2:0, plain; x 1.0" in comparison.notes
+
+
+def test_wire_rate_counts_all_bytes(tmp_path):
+    comparison = read([write(tmp_path, record(bpp=0.2))], "bpp_wire")
+    assert comparison.curves[0].points[0].bpp == pytest.approx(0.3)
+
+
+def test_coders_are_told_apart_only_where_they_differ(tmp_path):
+    both = read([write(tmp_path, record(), record(coder="rans", bpp=0.09), record("S2"))])
+    assert [c.name for c in both.curves] == ["S1 huffman", "S1 rans", "S2"]
+
+
+def test_seeds_become_a_mean_with_deviation(tmp_path):
+    comparison = read([write(tmp_path, record(seed=0, top1=70.0), record(seed=1, top1=72.0), record(seed=2, top1=74.0))])
+    (point,) = comparison.curves[0].points
+    assert (point.accuracy, point.accuracy_deviation, point.seeds) == (72.0, 2.0, 3)
+
+
+def test_a_missing_codec_is_told_in_the_notes(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"reports": [rival()], "missing": {"avif": "this Pillow has none"}}))
+    assert "avif is missing: this Pillow has none" in read([path]).notes
+
+
+def test_points_that_cannot_be_drawn_stay_in_the_table_and_are_told(tmp_path):
+    comparison = read([write(tmp_path, record(), record(factor=1, top1=math.nan), record(factor=2, bpp=0.0))])
+    assert len(tables.points(comparison)) == 3
+    assert len(comparison.curves[0].drawable()) == 1
+    assert sum("is not drawn" in note for note in comparison.notes) == 2
+
+
+@pytest.mark.parametrize("records, words", [
+    ([record(), record(benchmark="imagenette")], "different data sets"),
+    ([record(), record(images=100)], "different numbers of images"),
+    ([record(), record(factor=1, baseline_top1=60.0)], "different networks"),
+    ([record(), record(top1=71.0)], "same seed"),
+    ([{"task": "dancing"}], "'task' must be one of"),
+    ([{key: value for key, value in record().items() if key != "bpp"}], "it lacks bpp"),
+    ([3], "not a result"),
+])
+def test_what_does_not_belong_into_one_figure_is_refused(tmp_path, records, words):
+    with pytest.raises(SpicError, match=words):
+        read([write(tmp_path, *records)])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2"])
+def test_a_file_that_is_not_json_is_named(tmp_path, content):
+    (tmp_path / "broken.json").write_text(content)
+    with pytest.raises(SpicError, match="broken.json: not JSON"):
+        read([tmp_path / "broken.json"])
+
+
+def test_a_folder_is_searched_and_foreign_json_in_it_passed_over(tmp_path):
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "deep", record())
+    (tmp_path / "state.json").write_text('{"epoch": 3}')
+    (tmp_path / "list.json").write_text("[1]")
+    assert len(read([tmp_path]).curves) == 1
+    with pytest.raises(SpicError, match="no results found"):
+        read([tmp_path / "deep" / "nothing"] if False else [_empty(tmp_path)])
+
+
+def _empty(folder):
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def test_time_to_answer_adds_edge_link_and_cloud(tmp_path):
+    made = record(bytes_per_image=1000, bpp=0.1, seconds={"front": 8.0, "encoder": 1.0, "encode": 1.0, "decode": 2.0, "back": 3.0})
+    (row,) = tables.time_to_answer(read([write(tmp_path, made)]))
+    assert (row["edge ms"], row["cloud ms"], row["bytes"]) == ("10.0", "5.0", "1500")
+    assert row["1 Mbit/s"] == "27.0" and row["50 kbit/s"] == "255.0"
+
+
+def test_measured_latency_wins_over_averaged_seconds(tmp_path):
+    made = record(edge_seconds=0.004, cloud_seconds=0.006, seconds={"front": 99.0})
+    (row,) = tables.time_to_answer(read([write(tmp_path, made)]))
+    assert (row["edge ms"], row["cloud ms"]) == ("4.0", "6.0")
+
+
+def test_cost_table_says_what_was_not_measured(tmp_path):
+    first, second = tables.edge_cost(read([write(tmp_path, record(edge_parameters=23_508_032, edge_macs=4.1e9), rival())]))[::-1]
+    assert (first["edge parameters"], first["edge MMACs"], first["edge ms"]) == ("23,508,032", "4,100", "not measured")
+    assert second["edge parameters"] == "not measured"
+
+
+def test_equal_accuracy_table_is_sorted_and_names_curves_that_do_not_reach_it():
+    comparison = paper.comparisons()["paper-classification"]
+    rows = tables.rates_at_equal_accuracy(comparison)
+    assert rows[0]["curve"] == "S1" and rows[0]["times the least"] == "1.0"
+    assert {row["curve"] for row in rows if row["times the least"] == ""} == {"S2", "S3", "Variational"}
+
+
+def test_csv_holds_every_point_of_the_paper():
+    comparisons = paper.comparisons().values()
+    found = {(c.task, curve.name, p.bpp, p.accuracy) for c in comparisons for curve in c.curves for p in curve.points}
+    told = {(task, name, *marker) for task in ("classification", "segmentation")
+            for name, markers in paper.numbers()[task]["curves"].items() for marker in markers}
+    assert found == told
+    rows = list(csv.DictReader(tables.as_csv(tables.points(paper.comparisons()["paper-segmentation"])).splitlines()))
+    assert rows[0]["miou"] == "0.6439" and rows[0]["bpp"] == "0.0008283"
+
+
+# --- figure ------------------------------------------------------------------------------------------------------
+
+
+def drawn(comparison):
+    (axes,) = draw(comparison).axes
+    return axes, {text.get_text(): text for text in axes.figure.legends[0].get_texts()}
+
+
+def test_figure_has_a_log_axis_a_dashed_baseline_and_every_curve():
+    comparison = paper.comparisons()["paper-segmentation"]
+    axes, legend = drawn(comparison)
+    assert axes.get_xscale() == "log"
+    assert set(legend) == {curve.name for curve in comparison.curves}
+    assert any(np.allclose(line.get_ydata(), 0.664) and line.get_linestyle() == "--" for line in axes.lines)
+
+
+def test_no_two_curves_of_a_full_figure_look_alike():
+    names = ["S1", "S2", "S3", "US1", "US2", "JPEG", "WebP", "JPEG 2000", "AVIF", "HEVC", "AV1", "Variational", "Entropic Student"]
+    comparison = dataclasses.replace(paper.comparisons()["paper-classification"], curves=tuple(
+        curve(name, (0.1 + i, 60.0), (0.2 + i, 70.0)) for i, name in enumerate(names)))
+    axes, _ = drawn(comparison)
+    looks = {(c[0].get_marker(), c[0].get_markerfacecolor()) for c in axes.containers}
+    assert len(looks) == len(names)
+
+
+def test_error_bars_appear_where_there_are_seeds(tmp_path):
+    records = [record(seed=seed, top1=70.0 + seed, bpp=0.1 + seed / 100) for seed in range(3)]
+    axes, _ = drawn(read([write(tmp_path, *records)]))
+    assert axes.containers[0].has_xerr and axes.containers[0].has_yerr
+
+
+def test_a_collapsing_rival_does_not_squeeze_the_figure(tmp_path):
+    axes, _ = drawn(read([write(tmp_path, record(), rival(top1=1.0), rival(quality=20, top1=70.0, bpp=1.0))]))
+    assert axes.get_ylim()[0] == pytest.approx(0.6 * 76.0)
+
+
+def test_curves_of_one_point_are_drawn_and_nothing_at_all_is_refused(tmp_path):
+    draw(read([write(tmp_path, record())]))
+    with pytest.raises(SpicError, match="nothing to draw"):
+        draw(read([write(tmp_path, record(top1=math.nan))]))
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    comparison = paper.comparisons()["paper-classification-unsupervised"]
+    first, second = rendered(draw(comparison)), rendered(draw(comparison))
+    assert first["svg"] == second["svg"] and first["png"] == second["png"]
+    assert first["png"].startswith(b"\x89PNG") and b"<svg" in first["svg"]
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def test_figure_command_writes_all_five_files(tmp_path, capsys):
+    source = write(tmp_path, *(record(factor=i, bpp=0.1 * 2**i, top1=70.0 + i) for i in range(3)),
+                   *(rival(quality=q, bpp=0.5 * q, top1=60.0 + q) for q in (1, 5, 13)))
+    assert main(["figure", str(source), "--output", str(tmp_path / "out" / "scenes")]) == 0
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["scenes.bd.csv", "scenes.csv", "scenes.png", "scenes.svg", "scenes.txt"]
+    caption = (tmp_path / "out" / "scenes.txt").read_text()
+    assert "JPEG: chroma 4:2:0" in caption and "BD-rate (%)" in caption
+
+
+def test_paper_command_draws_four_figures(tmp_path):
+    assert main(["paper", "--output", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.svg"))) == 4
+
+
+@pytest.mark.parametrize("verb", ["bd", "links", "cost"])
+def test_table_commands_print_and_write(tmp_path, capsys, verb):
+    source = write(tmp_path, record(), record(factor=1, bpp=0.2, top1=72.0), rival())
+    assert main([verb, str(source), "--output", str(tmp_path / "table.csv")]) == 0
+    assert "JPEG" in capsys.readouterr().out
+    assert len((tmp_path / "table.csv").read_text().splitlines()) > 1
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
+    source = write(tmp_path, record())
+    for argv in (["bd", str(tmp_path / "absent.json")], ["bd", str(source), "--anchor", "HEVC"]):
+        assert main(argv) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
