@@ -74,3 +74,10 @@ def check_writable(path: Path | None) -> None:
         raise SpicError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
     if path.is_dir():
         raise SpicError(f"{path}: is a folder, not a file; choose another name")
+
+
+def existing(path: Path) -> Path:
+    """``path``, which must be a file."""
+    if not path.is_file():
+        raise SpicError(f"{path}: no such file")
+    return path

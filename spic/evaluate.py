@@ -36,7 +36,9 @@ class Road:
     metric: object
     pixels: int
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(len(TOTALS), dtype=torch.float64))
+    keep_rows: bool = False
     rows: list[dict] = field(default_factory=list)
+    baseline: object = None  # the metric of the uncompressed network, set when the data set is through
 
     def travel(self, feature, targets, names) -> None:
         """One batch: edge -> frames -> cloud -> metric. What is scored comes from the decoded bytes alone."""
@@ -54,9 +56,16 @@ class Road:
         self.totals += torch.tensor([len(names), sum(sent.payload_bytes), sum(map(len, sent.frames)), sum(escapes),
                                      sum(tensor.numel() for tensor in sent.uncoded), table.cross_entropy(symbols)],
                                     dtype=torch.float64)
-        for name, score, payload, frame, escaped in zip(names, scores, sent.payload_bytes, sent.frames, escapes):
+        rows = zip(names, scores, sent.payload_bytes, sent.frames, escapes) if self.keep_rows else ()
+        for name, score, payload, frame, escaped in rows:
             self.rows.append({"image": name, **score, "payload_bytes": payload, "frame_bytes": len(frame),
                               "escapes": escaped, "bpp": payload * 8 / self.pixels})
+
+    @property
+    def device_name(self) -> str:
+        """``cpu``, or the model of the GPU."""
+        device = self.edge.watch.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
     def total(self, name: str) -> float:
         """One of TOTALS, over all images of all processes once ``close`` has run."""
@@ -85,13 +94,17 @@ class Station:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic)."""
+    """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic).
+
+    ``keep_rows``: keep one row per image (a few hundred bytes each) for the per-image file.
+    """
 
     coder: str = "huffman"
     device: torch.device = torch.device("cpu")
     batch_size: int = 32
     workers: int = 2
     amp: bool = False
+    keep_rows: bool = False
 
 
 @torch.inference_mode()
@@ -106,39 +119,32 @@ def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPo
     feature = torch.zeros(1, 3, *image_size, device=settings.device)
     for path, front, back in zip(paths, *cut_many(network, paths)):
         feature = front(feature)
-        roads = [_road(benchmark, point, front, back, feature, image_size, settings.coder) for point in groups[path]]
+        roads = [_road(benchmark, point, front, back, feature, image_size, settings) for point in groups[path]]
         stations.append(Station(front, back, roads, Stopwatch(settings.device)))
     return stations
 
 
-def _road(benchmark, point, front, back, feature, image_size, coder) -> Road:
-    edge, cloud = make_halves(point, front, back, feature, image_size, coder)
+def _road(benchmark, point, front, back, feature, image_size, settings) -> Road:
+    edge, cloud = make_halves(point, front, back, feature, image_size, settings.coder)
     cloud.open(edge.header)
-    return Road(point, edge, cloud, METRICS[benchmark.task](benchmark.num_classes), image_size[0] * image_size[1])
-
-
-@dataclass
-class Outcome:
-    """What ``evaluate`` returns: the roads with their counts and seconds, the uncompressed network's metric."""
-
-    roads: list[Road]
-    baseline: object
+    return Road(point, edge, cloud, METRICS[benchmark.task](benchmark.num_classes), image_size[0] * image_size[1],
+                keep_rows=settings.keep_rows)
 
 
 @torch.inference_mode()
-def evaluate(stations: list[Station], dataset: Dataset, metric, settings: Settings) -> Outcome:
+def evaluate(stations: list[Station], dataset: Dataset, baseline, settings: Settings) -> list[Road]:
     """Run every road over the data set once; every image counts, the last partial batch too.
 
-    ``metric`` scores the uncompressed network.
+    ``baseline``: the metric that scores the uncompressed network. Returns the roads with their counts and seconds.
     """
     for images, targets, names in _batches(dataset, settings):
         with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
-            _pass(stations, images, targets, names, metric)
-    metric.counts = parallel.sum_over_ranks(metric.counts)
-    return Outcome(_finish(stations), metric)
+            _pass(stations, images, targets, names, baseline)
+    baseline.counts = parallel.sum_over_ranks(baseline.counts)
+    return _finish(stations, baseline)
 
 
-def _pass(stations: list[Station], images, targets, names, metric) -> None:
+def _pass(stations: list[Station], images, targets, names, baseline) -> None:
     feature = images
     for station in stations:
         with station.watch("front"):
@@ -147,16 +153,17 @@ def _pass(stations: list[Station], images, targets, names, metric) -> None:
             road.travel(feature, targets, names)
     with stations[-1].watch("baseline"):
         logits = stations[-1].back(feature, tuple(images.shape[-2:])).float()
-    metric.update(logits, targets)
+    baseline.update(logits, targets)
 
 
-def _finish(stations: list[Station]) -> list[Road]:
+def _finish(stations: list[Station], baseline) -> list[Road]:
     """Close all roads; a road's front is everything the network ran before its split point."""
     seconds = 0.0
     for station in stations:
         seconds += station.watch.seconds["front"]
         for road in station.roads:
             road.close()
+            road.baseline = baseline
             road.edge.watch.seconds["front"] = seconds
     return [road for station in stations for road in station.roads]
 

@@ -12,32 +12,51 @@ import torch
 import torchvision
 
 from spic import __version__
-from spic.evaluate import TOTALS, Outcome, Road
-from spic.points import write_atomically
+from spic.evaluate import TOTALS, Road
+from spic.points import OperatingPoint, sha256, write_atomically
 
 _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
            ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
+_IDENTITY = ("task", "benchmark", "split_point", "compress_factor")
 _SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "miou": "mIoU"}
 
 
-def record(road: Road, outcome: Outcome, device: str) -> dict:
-    """The JSON record of one operating point. Rates are bits per input pixel; scores as in the published scripts."""
+def record(road: Road, inputs: dict) -> dict:
+    """The JSON record of one operating point. Rates are bits per input pixel; scores as in the published scripts.
+
+    ``inputs``: what else the numbers depend on (data folder, limit, ...).
+    """
     point = road.point
     images, payload_bytes, wire_bytes, escapes, uncoded = (int(road.total(name)) for name in TOTALS[:-1])
     pixels = images * road.pixels
     seconds = {**road.edge.watch.seconds, **road.cloud.watch.seconds}
     return {
         "task": point.task, "benchmark": point.benchmark, "split_point": point.split_point,
-        "compress_factor": point.compress_factor, "coder": road.edge.coder.name, "device": device, "images": images,
+        "compress_factor": point.compress_factor, "coder": road.edge.coder.name, "device": road.device_name, "images": images,
         **road.metric.result(),
-        **{f"baseline_{name}": value for name, value in outcome.baseline.result().items()},
+        **{f"baseline_{name}": value for name, value in road.baseline.result().items()},
         "bpp": payload_bytes * 8 / pixels, "bpp_wire": wire_bytes * 8 / pixels,
         "bpp_bound": road.total("bound_bits") / pixels, "bytes_per_image": payload_bytes / images,
         "escapes": escapes, "uncoded_values_per_image": uncoded // images,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "versions": {"spic": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
                      "python": platform.python_version()},
+        "inputs": _all_inputs(point, inputs),
     }
+
+
+def _all_inputs(point: OperatingPoint, inputs: dict) -> dict:
+    return {**inputs, "weights": sha256(point.weights), "table": sha256(point.table)}
+
+
+def finished(path: Path | None, point: OperatingPoint, coder: str, inputs: dict) -> dict | None:
+    """The record in ``path`` if it is of this very point, made by the same coder from the same inputs."""
+    try:
+        result = json.loads(path.read_text())
+        same = result["inputs"] == _all_inputs(point, inputs) and result["coder"] == coder
+        return result if same and all(result[key] == getattr(point, key) for key in _IDENTITY) else None
+    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def table(result: dict) -> str:

@@ -10,11 +10,11 @@ import torch
 
 from spic import parallel, report
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
-from spic.cli import boolean, check_writable, guarded, natural, pick_device, positive
+from spic.cli import boolean, check_writable, existing, guarded, natural, pick_device, positive
 from spic.coding import CODERS
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
-from spic.points import load_points, select
+from spic.points import load_points, select, sha256
 
 _BATCH_SIZE = {"classification": 64, "segmentation": 4}
 
@@ -53,17 +53,37 @@ def _run(task: str, args: argparse.Namespace) -> None:
     benchmark = find(task, args.benchmark or (PUBLISHED[task] if args.valdir else EMBEDDED))
     _say(f"{benchmark.name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
-    settings = Settings(args.coder, pick_device(args.gpu), args.batch_size, args.workers, args.amp)
+    settings = Settings(args.coder, pick_device(args.gpu), args.batch_size, args.workers, args.amp,
+                        keep_rows=args.per_image is not None)
     points = select(load_points(), task, benchmark.name, args.split_point, args.compress_factor)
-    outputs = {kind: _targets(path, points, suffix) for kind, path, suffix in
-               (("output", args.output, ".json"), ("per_image", args.per_image, ".csv"))}
+    records, rows = _targets(args.output, points, ".json"), _targets(args.per_image, points, ".csv")
+    inputs = {"valdir": args.valdir and str(args.valdir.resolve()), "limit": args.limit, "amp": args.amp,
+              "backbone_weights": args.backbone_weights and sha256(existing(args.backbone_weights))}
+    done = {}
+    if args.output not in records.values():  # a file named for one point is written anew, a folder is completed
+        done = {point: result for point in points if (point not in rows or rows[point].exists())
+                and (result := report.finished(records.get(point), point, args.coder, inputs))}
+    todo = [point for point in points if point not in done]
+    fresh = _measure(benchmark, args, todo, settings) if todo else {}
+    for point in points if parallel.rank() == 0 else []:
+        if point in done:
+            result = done[point]
+            _say(f"finished before: {records[point]}")
+        else:
+            result = report.record(fresh[point], inputs)
+            _write(records.get(point), report.write_json, result)
+            _write(rows.get(point), report.write_csv, fresh[point].rows)
+        _show(result)
+    parallel.stop()
+
+
+def _measure(benchmark, args: argparse.Namespace, points: list, settings: Settings) -> dict:
+    """Run the points; returns point -> its road, counted over all processes."""
     dataset = benchmark.open_data(args.valdir, args.limit)
     network = benchmark.build_network(args.backbone_weights).to(settings.device, memory_format=torch.channels_last)
     stations = lay_roads(benchmark, network, points, dataset.image_size, settings)
-    outcome = evaluate(stations, dataset, METRICS[task](benchmark.num_classes), settings)
-    if parallel.rank() == 0:
-        _finish(outcome, points, settings, outputs)
-    parallel.stop()
+    roads = evaluate(stations, dataset, METRICS[benchmark.task](benchmark.num_classes), settings)
+    return {road.point: road for road in roads}
 
 
 def _targets(path: Path | None, points: list, suffix: str) -> dict:
@@ -77,18 +97,16 @@ def _targets(path: Path | None, points: list, suffix: str) -> dict:
     return targets
 
 
-def _finish(outcome, points: list, settings: Settings, outputs: dict) -> None:
-    device = torch.cuda.get_device_name(settings.device) if settings.device.type == "cuda" else "cpu"
-    for road in sorted(outcome.roads, key=lambda road: points.index(road.point)):
-        result = report.record(road, outcome, device)
-        print(report.table(result), flush=True)
-        if result["uncoded_values_per_image"]:
-            _say(f"warning: this published point is no split: {result['uncoded_values_per_image']} values per image "
-                 "reach the cloud half uncoded, beside the coded ones (README, What is odd)", sys.stderr)
-        if road.point in outputs["output"]:
-            report.write_json(outputs["output"][road.point], result)
-        if road.point in outputs["per_image"]:
-            report.write_csv(outputs["per_image"][road.point], road.rows)
+def _write(path: Path | None, writer, content) -> None:
+    if path is not None:
+        writer(path, content)
+
+
+def _show(result: dict) -> None:
+    print(report.table(result), flush=True)
+    if result["uncoded_values_per_image"]:
+        _say(f"warning: this published point is no split: {result['uncoded_values_per_image']} values per image "
+             "reach the cloud half uncoded, beside the coded ones (README, What is odd)", sys.stderr)
 
 
 def _say(text: str, stream=sys.stdout) -> None:
