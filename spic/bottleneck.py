@@ -26,7 +26,7 @@ class Geometry:
 _CLASSIFICATION_LATE = Geometry(1, {1: (3, 1), 2: (3, 1), 4: (3, 0)})
 _CLASSIFICATION_S3 = Geometry(1, {1: (3, 1), 2: (3, 0), 4: (5, 0)})
 _SEGMENTATION = Geometry(0, {1: (3, 0), 2: (3, 0), 4: (5, 0), 6: (5, 0)})
-_SEGMENTATION_S1 = Geometry(0, {1: (3, 0), 2: (5, 0), 4: (5, 0), 6: (5, 0), 8: (9, 0)})
+_SEGMENTATION_S1 = Geometry(0, {1: (3, 0), 2: (3, 0), 4: (5, 0), 6: (5, 0), 8: (9, 0)})
 
 GEOMETRY = {
     ("classification", "S1"): _CLASSIFICATION_LATE,

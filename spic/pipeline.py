@@ -28,10 +28,10 @@ from spic.coding.stream import StreamHeader, StreamReader, StreamWriter
 from spic.errors import SpicError, StreamError
 from spic.networks.split import Back, Front, first, join, parts
 from spic.points import OperatingPoint, verify_file
+from spic.published.importing import HOW_TO_GET
 from spic.quantize import dequantize, quantize
 
-_IMPORT = "import the published weights first: python -m spic.published --source DIR_OR_URL (README, Published points)"
-HOW_TO_GET = {"imagenet": _IMPORT, "coco": _IMPORT}
+_ADVICE = {"imagenet": HOW_TO_GET, "coco": HOW_TO_GET}
 
 
 class Stopwatch:
@@ -190,7 +190,7 @@ def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_
 
 def load_point(point: OperatingPoint, in_channels: int) -> tuple[Bottleneck, FrequencyTable]:
     """The bottleneck in evaluation mode and the frequency table of an operating point, both checked."""
-    advice = HOW_TO_GET.get(point.benchmark, "train it (README, Training) or restore it from the repository")
+    advice = _ADVICE.get(point.benchmark, "train it (README, Training) or restore it from the repository")
     weights = verify_file(point.weights, point.benchmark, advice)
     table = FrequencyTable.load(verify_file(point.table, point.benchmark, advice))
     if not math.isclose(table.step, point.step, rel_tol=1e-6):

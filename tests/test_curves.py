@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
 
 from spic.curves import paper, tables
 from spic.curves.__main__ import main
@@ -41,20 +42,36 @@ def write(folder, *records, name="results.json"):
 
 # --- Bjøntegaard deltas ------------------------------------------------------------------------------------------
 
-# H.264 test points of the reference spreadsheet's example (VCEG-M33), as circulated with its Matlab and Python versions
-ANCHOR = ((686.76, 40.28), (309.58, 37.18), (157.11, 34.24), (85.95, 31.42))
-TEST = ((893.34, 40.39), (407.8, 37.21), (204.93, 34.17), (112.75, 31.24))
+# the example that most published implementations carry; PSNR in place of accuracy
+ANCHOR = ((85.95, 31.42), (157.11, 34.24), (309.58, 37.18), (686.76, 40.28))
+TEST = ((112.75, 31.24), (204.93, 34.17), (407.8, 37.21), (893.34, 40.39))
 
 
-def second_implementation(first, second):
-    """Mean log-rate difference over the common accuracies with scipy's PCHIP, on a fine grid; percent."""
-    from scipy.interpolate import PchipInterpolator
-
-    fits = [PchipInterpolator(accuracy, np.log10(rate)) for rate, accuracy in (first, second)]
-    low, high = max(first[1][0], second[1][0]), min(first[1][-1], second[1][-1])
+def mean_gap(fit, first, second):
+    """Mean of second minus first over the arguments they share, by the trapezoid rule on a fine grid."""
+    low, high = max(first[0][0], second[0][0]), min(first[0][-1], second[0][-1])
     grid = np.linspace(low, high, 200_001)
-    return 100 * (10 ** np.trapezoid(fits[1](grid) - fits[0](grid), grid) ** (1 / (high - low)) - 1) if low == high - 1 else \
-        100 * (10 ** (np.trapezoid(fits[1](grid) - fits[0](grid), grid) / (high - low)) - 1)
+    return np.trapezoid(fit(*second)(grid) - fit(*first)(grid), grid) / (high - low)
+
+
+def percent(mean_log_ratio):
+    return 100 * (10**mean_log_ratio - 1)
+
+
+def swapped(markers):
+    rates, accuracies = np.array(markers).T
+    return accuracies, np.log10(rates)
+
+
+def test_deltas_of_the_circulated_example_agree_with_the_original_polynomial_method():
+    def cubic(x, y):
+        return np.poly1d(np.polyfit(x, y, 3))
+
+    anchor, test = curve("a", *ANCHOR), curve("b", *TEST)
+    assert bd_rate(anchor, test).value == pytest.approx(percent(mean_gap(cubic, swapped(ANCHOR), swapped(TEST))), abs=0.03)
+    assert bd_rate(anchor, test).value == pytest.approx(31.38, abs=0.005)
+    first, second = swapped(ANCHOR)[::-1], swapped(TEST)[::-1]
+    assert bd_accuracy(anchor, test).value == pytest.approx(mean_gap(cubic, first, second), abs=0.003)
 
 
 def test_bd_rate_agrees_with_a_second_implementation_on_the_papers_curves():
@@ -63,7 +80,8 @@ def test_bd_rate_agrees_with_a_second_implementation_on_the_papers_curves():
         for test in comparison.curves:
             delta = bd_rate(anchor, test)
             if anchor is not test and not delta.note:
-                assert delta.value == pytest.approx(second_implementation(rising(anchor), rising(test)), abs=1e-3, rel=1e-5)
+                expected = percent(mean_gap(PchipInterpolator, *(swapped(np.stack(rising(c), 1)) for c in (anchor, test))))
+                assert delta.value == pytest.approx(expected, abs=1e-3, rel=1e-5)
 
 
 def test_constant_factor_in_rate_is_the_bd_rate():
@@ -173,13 +191,11 @@ def test_a_folder_is_searched_and_foreign_json_in_it_passed_over(tmp_path):
     (tmp_path / "state.json").write_text('{"epoch": 3}')
     (tmp_path / "list.json").write_text("[1]")
     assert len(read([tmp_path]).curves) == 1
+
+
+def test_a_folder_without_results_is_told(tmp_path):
     with pytest.raises(SpicError, match="no results found"):
-        read([tmp_path / "deep" / "nothing"] if False else [_empty(tmp_path)])
-
-
-def _empty(folder):
-    (folder / "empty").mkdir()
-    return folder / "empty"
+        read([tmp_path])
 
 
 # --- tables ------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_a_window_covers_the_polygon_in_coco_coordinates():
     expected[3:5, 2:6] = 1
     error = covered - expected
     assert error.min() == 0  # Pillow fills the border of its finer raster, too: up to half a pixel more
-    assert not error[:, [0, 1, 7, 8, 9]].any() and not error[[0, 1, 6, 7, 8, 9]].any()
+    assert not error[:, [0, 7, 8, 9]].any() and not error[[0, 1, 6, 7, 8, 9]].any() and error.max() < 0.55
 
 
 # ---- files -----------------------------------------------------------------------------------------------------

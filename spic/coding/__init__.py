@@ -27,8 +27,9 @@ def _rans(table: FrequencyTable):
 CODERS = {"huffman": _huffman, "rans": _rans}
 
 
-def make_coder(name: str, table: FrequencyTable, device: str = "cpu", threads: int | None = None) -> Coder:
-    """The coder of this name for this table. threads: at most so many (default: torch's number of threads)."""
+def make_coder(name: str, table: FrequencyTable, device="cpu", threads: int | None = None) -> Coder:
+    """The coder of this name for this table; decoded symbols lie on `device`.
+    threads: at most so many (default: torch's number of threads)."""
     if name not in CODERS:
         raise SpicError(f"unknown coder {name!r}, choose from {', '.join(CODERS)}")
-    return Coder(name, table, CODERS[name](table), threads)
+    return Coder(name, table, CODERS[name](table), device, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -24,10 +25,10 @@ SYMBOLS_PER_THREAD = 1 << 16
 class Coder:
     """Codes symbols [B, ...] with one table; made by make_coder.
 
-    name: "huffman" or "rans".  make_engine: the arrays for N symbols an image → engine."""
+    name: "huffman" or "rans".  make_engine: number of symbols of an image → engine.  device: where decoded symbols lie."""
 
-    def __init__(self, name: str, table: FrequencyTable, make_engine: Callable, threads: int | None = None):
-        self.name, self.table, self.threads = name, table, threads
+    def __init__(self, name: str, table: FrequencyTable, make_engine: Callable, device="cpu", threads: int | None = None):
+        self.name, self.table, self.device, self.threads = name, table, torch.device(device), threads
         self._engine = lru_cache(maxsize=8)(make_engine)
 
     def encode(self, symbols) -> list[bytes]:
@@ -41,7 +42,7 @@ class Coder:
         return [payload for part in encoded for payload in part]
 
     def decode(self, payloads: Sequence[bytes], shape: Sequence[int]) -> torch.Tensor:
-        """Payloads → int32 symbols [B, *shape]; a payload that encode cannot have made is a StreamError."""
+        """Payloads → int32 symbols [B, *shape] on the coder's device; a payload that encode cannot have made is a StreamError."""
         shape = checked_shape(shape)
         contexts = self.table.contexts(shape)
         engine = self._engine(len(contexts))
@@ -49,7 +50,7 @@ class Coder:
         decoded = self._each(lambda part: engine.decode(*_joined(payloads[part]), contexts), parts)
         _check_status(np.concatenate([status for _, status in decoded] or [np.zeros(0)]))
         matrix = np.concatenate([m for m, _ in decoded]) if len(decoded) != 1 else decoded[0][0]
-        return torch.from_numpy(matrix).reshape(len(payloads), *shape)
+        return torch.from_numpy(matrix).reshape(len(payloads), *shape).to(self.device)
 
     def _parts(self, images: int, n_symbols: int) -> list[slice]:
         threads = self.threads or torch.get_num_threads()
@@ -72,6 +73,10 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="spic-coding")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
 def _payloads(buffer: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[bytes]:

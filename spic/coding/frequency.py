@@ -188,6 +188,7 @@ class SymbolCounter:
             raise SpicError(f"unknown kind of tables {tables!r}, choose from shared, channel")
         self.tables = tables
         self._counts = np.zeros((1, 0), np.int64)
+        self._axes = 0
 
     def add(self, symbols) -> None:
         """Count symbols [B, C, h, w]; values above 65535 stay out of the table and will be escaped."""
@@ -195,7 +196,7 @@ class SymbolCounter:
         rows = symbols.shape[1] if self.tables == "channel" else 1
         width = max(self._counts.shape[1], min(int(matrix.max(initial=0)), MAX_TABLE_SYMBOL) + 1)
         if self._counts.size == 0:
-            self._counts = np.zeros((rows, width), np.int64)
+            self._counts, self._axes = np.zeros((rows, width), np.int64), symbols.ndim - 1
         if rows != len(self._counts):
             raise SpicError(f"symbols of {rows} channels after symbols of {len(self._counts)}")
         cells = np.minimum(matrix, width).reshape(len(matrix), rows, -1)
@@ -208,7 +209,7 @@ class SymbolCounter:
         counts = [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in self._counts]
         if self.tables == "shared":
             return FrequencyTable(counts[0], step)
-        return FrequencyTable(counts, step, np.arange(len(counts)).reshape(-1, 1, 1))
+        return FrequencyTable(counts, step, np.arange(len(counts)).reshape(-1, *[1] * (self._axes - 1)))
 
 
 def _escape_bits(values: np.ndarray) -> np.ndarray:

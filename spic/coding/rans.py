@@ -27,8 +27,8 @@ def slot_counts(counts: Mapping[int, int], precision: int) -> dict[int, int]:
     frequent = sorted(counts, key=lambda s: (-counts[s], s))[: slots - 1]
     kept = sorted(s for s in frequent if counts[s] * slots * RARE >= total)
     weights = [counts[s] for s in kept]
-    weights.append(total - sum(weights) + 1)
-    shares = [max(1, (2 * w * slots + total + 1) // (2 * (total + 1))) for w in weights]
+    weights.append(total - sum(weights))
+    shares = [max(1, (2 * w * slots + total) // (2 * total)) for w in weights]
     _settle(shares, weights, slots)
     return dict(zip([*kept, ESCAPE], shares))
 

@@ -1,8 +1,8 @@
 """The stream on the wire: one header, then one small frame per image, then an end mark. docs/bitstream.md specifies it.
 
-    writer = StreamWriter(file, header)             reader = StreamReader(file, header)
-    for payload in payloads:                        for payload in reader:
-        writer.write(payload)                           ...
+    writer = StreamWriter(file, header)         for payload in StreamReader(file, header):
+    for payload in payloads:                        ...
+        writer.write(payload)
     writer.close()
 
 Both ends build the same StreamHeader from their own operating point and table; a reader refuses any other stream.
@@ -48,7 +48,7 @@ class StreamHeader:
         if len(body) > MAX_HEADER_BYTES:
             raise SpicError(f"stream header of {len(body)} bytes: the name of the operating point is too long")
         start = MAGIC + bytes([VERSION]) + _varint(len(body)) + body
-        return start + _check(start, 0)
+        return start + _check(start)
 
     @classmethod
     def read(cls, file: BinaryIO) -> StreamHeader:
@@ -64,7 +64,7 @@ class StreamHeader:
         length = _read_varint(file, MAX_HEADER_BYTES, "the header")
         start += _varint(length)
         body = _read_exactly(file, length, "the header")
-        if _read_exactly(file, 2, "the header") != _check(start + body, 0):
+        if _read_exactly(file, 2, "the header") != _check(start + body):
             raise StreamError("the stream header is damaged (checksum)")
         return cls._parse(io.BytesIO(body))
 
@@ -107,7 +107,7 @@ class StreamWriter:
         self.file = file
         self.frames = 0
         start = header.to_bytes()
-        self._seed = _crc(start, 0)
+        self._header_check = start[-2:]
         self.file.write(start)
         self.bytes_written = len(start)
 
@@ -121,7 +121,7 @@ class StreamWriter:
         self._write(_varint(0), b"")
 
     def _write(self, length: bytes, payload: bytes) -> None:
-        frame = length + _frame_check(self._seed, self.frames, length, payload) + payload
+        frame = length + _frame_check(self._header_check, self.frames, length, payload) + payload
         self.file.write(frame)
         self.bytes_written += len(frame)
 
@@ -135,7 +135,7 @@ class StreamReader:
         self.header = StreamHeader.read(file)
         if expected is not None:
             self.header.require(expected)
-        self._seed = _crc(self.header.to_bytes(), 0)
+        self._header_check = self.header.to_bytes()[-2:]
         self._limit = math.prod(self.header.shape) * SYMBOL_BYTES + 8
 
     def __iter__(self) -> Iterator[bytes]:
@@ -148,7 +148,7 @@ class StreamReader:
         length = _read_varint(self.file, self._limit + 1, where)
         check = _read_exactly(self.file, 2, where)
         payload = _read_exactly(self.file, max(0, length - 1), where)
-        if check != _frame_check(self._seed, self.frames, _varint(length), payload):
+        if check != _frame_check(self._header_check, self.frames, _varint(length), payload):
             raise StreamError(f"{where} is damaged or out of place (checksum)")
         if length:
             self.frames += 1
@@ -174,17 +174,14 @@ def read_stream(stream: bytes, expected: StreamHeader | None = None) -> tuple[St
     return reader.header, list(reader)
 
 
-def _crc(data: bytes, seed: int) -> int:
-    return binascii.crc_hqx(data, seed)
+def _check(data: bytes) -> bytes:
+    """CRC-16 (polynomial 0x1021, begun with 0), two bytes, the high one first."""
+    return binascii.crc_hqx(data, 0).to_bytes(2, "big")
 
 
-def _check(data: bytes, seed: int) -> bytes:
-    return _crc(data, seed).to_bytes(2, "big")
-
-
-def _frame_check(seed: int, position: int, length: bytes, payload: bytes) -> bytes:
-    """CRC-16 over position, length and payload, begun with the header's, so a frame of another stream or place is noticed."""
-    return _check(payload, _crc(position.to_bytes(8, "big") + length, seed))
+def _frame_check(header_check: bytes, position: int, length: bytes, payload: bytes) -> bytes:
+    """Covers the header's check and the position too, so that a frame of another stream or place is noticed."""
+    return _check(header_check + position.to_bytes(8, "big") + length + payload)
 
 
 def _varint(value: int) -> bytes:

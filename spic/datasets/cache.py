@@ -4,6 +4,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +37,11 @@ def exclusive(path: Path):
     except OSError as error:
         raise SpicError(f"cannot write {path} ({error.strerror}); set SPIC_CACHE to a writable folder") from error
     with file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"note: waiting for another process that holds {path}", file=sys.stderr)
+            fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 
 

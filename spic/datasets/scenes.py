@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -212,8 +213,10 @@ def _write_picture(folder: Path, task: str, split: str, seed: int, index: int) -
     return hashlib.sha256(data).digest(), len(data)
 
 
-def _leave_with_parent(parent: int) -> None:
-    """End this worker soon after its parent was killed; the pool's queue alone would let it wait for ever."""
+def _start_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end soon after it was killed: the queue alone would let a worker wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
@@ -229,7 +232,7 @@ def _write_pictures(folder: Path, task: str, split: str, count: int, seed: int, 
     """All pictures, in parallel with a progress bar; the SHA-256 over theirs, and their bytes together."""
     write = partial(_write_picture, folder, task, split, seed)
     digest, total = hashlib.sha256(), 0
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _leave_with_parent, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (os.getpid(),)) as pool:
         written = pool.map(write, range(count), chunksize=4)
         for picture_digest, size in tqdm(written, f"drawing scenes ({task}, {split})", count, unit="picture"):
             digest.update(picture_digest)

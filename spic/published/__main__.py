@@ -21,10 +21,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m spic.published", description=__doc__.partition("\n\n")[0],
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", metavar="DIR_OR_URL",
-                        help="a copy of the published repository: a folder, a git clone, a .zip or .tar.gz archive, or the "
-                             f"http(s) address of one, such as {ARCHIVE_URL}")
+                        help="a copy of the published repository: a folder, a git clone, a .zip or .tar.gz archive, "
+                             f"or the http(s) address of one, such as {ARCHIVE_URL}")
     parser.add_argument("--audit", action="store_true",
-                        help="import nothing; report on the artefacts of --source, or on the imported ones without --source")
+                        help="import nothing; report on the artefacts of --source, without it on the imported ones")
     parser.add_argument("--dict", type=Path, default=DICT_FILE, metavar="FILE",
                         help="the operating points; files are written beside it (default: %(default)s)")
     return parser
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.source:
         report(import_published(args.source, args.dict))
     else:
-        raise SpicError(f"nothing to do: give --source DIR_OR_URL (the published files are at {ARCHIVE_URL}) or --audit")
+        raise SpicError(f"nothing to do: give --audit, or --source DIR_OR_URL (the published files: {ARCHIVE_URL})")
 
 
 def report(summary: Summary) -> None:

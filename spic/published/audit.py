@@ -1,4 +1,4 @@
-"""The audit: what the published tables and weights say by themselves, and the figure's marker that belongs to each point.
+"""The audit: what the published tables and weights say by themselves, and the figure's marker for each point.
 
 No data set is needed. The Huffman rate follows from a table: symbols per image, times the mean code length, plus the
 filling of the last byte (half a byte less half a bit on average). The rANS rate is the entropy plus the overhead
@@ -41,10 +41,12 @@ _SEED = 1
 @dataclass(frozen=True)
 class Rates:
     """Of one table and one image shape, in bits per symbol and bits per input pixel; ``overhead``: rANS bytes per image
-    above the entropy; ``images``: how many images the table was counted on."""
+    above the entropy; ``images``: how many images the table was counted on; ``gaps``: symbols without a count below the
+    table's largest one."""
 
     shape: tuple[int, int, int]
     images: float
+    gaps: int
     entropy_bits: float
     huffman_bits: float
     entropy_bpp: float
@@ -78,7 +80,7 @@ def audit_imported(dict_file: Path = DICT_FILE) -> list[PointAudit]:
 
 
 def audit_source(source: str, dict_file: Path = DICT_FILE) -> list[PointAudit]:
-    """The audit of a copy of the published repository; a point without its weights file is audited by its table alone."""
+    """The audit of a copy of the published repository; without its weights file a point is audited by its table."""
     known = {artefact.name: artefact for artefact in artefacts(published_points(dict_file))}
     parsed: dict[tuple[OperatingPoint, str], object] = {}
     for name, data in tqdm(read_files(source, {name: a.size for name, a in known.items()}), desc="read", unit="file"):
@@ -116,7 +118,7 @@ def rates(table: FrequencyTable, shape: tuple[int, int, int], input_size: int) -
     code = huffman_code(table.counts)
     huffman_bits = sum(count * code[symbol][0] for symbol, count in table.counts.items()) / table.total
     overhead = rans_overhead(table, shape)
-    return Rates(shape, table.total / symbols, table.entropy, huffman_bits,
+    return Rates(shape, table.total / symbols, table.width - len(table.counts), table.entropy, huffman_bits,
                  table.entropy * symbols / pixels, (huffman_bits * symbols + _FILLING_BITS) / pixels,
                  (table.entropy * symbols + 8 * overhead) / pixels, overhead)
 
@@ -131,7 +133,8 @@ def rans_overhead(table: FrequencyTable, shape: tuple[int, int, int]) -> float:
 
 def published_curves() -> dict:
     """The markers read off the published figures: task -> curve -> [(bpp, accuracy)], ascending in bpp."""
-    return {task: entry["curves"] for task, entry in json.loads(CURVES_FILE.read_text()).items() if isinstance(entry, dict)}
+    entries = json.loads(CURVES_FILE.read_text())
+    return {task: entries[task]["curves"] for task in INPUT_SIZE}
 
 
 def curves_of(audits: list[PointAudit]) -> dict[tuple[str, str], list[PointAudit]]:
@@ -147,7 +150,8 @@ def _markers(audits: list[PointAudit]) -> list[tuple[float, float] | None]:
     published, found = published_curves(), {}
     for (task, split_point), members in curves_of(audits).items():
         members = sorted(members, key=lambda audit: audit.rates.huffman_bpp)
-        pairs = match([a.rates.huffman_bpp for a in members], [tuple(marker) for marker in published[task][split_point]])
+        markers = [tuple(marker) for marker in published[task][split_point]]
+        pairs = match([a.rates.huffman_bpp for a in members], markers)
         found |= {a.point: marker for a, marker in zip(members, pairs)}
     return [found[a.point] for a in audits]
 

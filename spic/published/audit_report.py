@@ -21,9 +21,9 @@ _HEAD = ("| point | symbols | images counted | entropy bits/symbol | Huffman bit
 
 def render(audits: list[PointAudit]) -> str:
     """The whole report."""
-    sections = (_rates(audits), _duplicates(audits), _checkpoints(audits), _branches(audits), _counted(audits),
-                _curves(audits), _shared_markers())
-    return "\n".join([*_table(audits), "", *(f"- {sentence}" for section in sections for sentence in section)])
+    sections = (_rates, _symbols, _duplicates, _checkpoints, _branches, _counted, _curves, _shared_markers)
+    sentences = (f"- {sentence}" for section in sections for sentence in section(audits))
+    return "\n".join([*_table(audits), "", *sentences])
 
 
 def _table(audits: list[PointAudit]) -> Iterator[str]:
@@ -55,12 +55,20 @@ def _rates(audits: list[PointAudit]) -> Iterator[str]:
     worst = max(audits, key=_waste)
     over_rans = [a.rates.huffman_bpp / a.rates.rans_bpp for a in audits]
     overhead = [a.rates.overhead for a in audits]
-    yield (f"The Huffman code of the published points costs {min(map(_waste, audits)):.1%} to {_waste(worst):.0%} more than the "
-           f"entropy of their tables, {median(map(_waste, audits)):.1%} in the median; most at {_name(worst)}: "
-           f"{worst.rates.huffman_bits:.2f} bits a symbol where {worst.rates.entropy_bits:.2f} would do.")
-    yield (f"rANS needs {mean(overhead):.2f} bytes per image above the entropy on average over the {len(audits)} tables "
-           f"({max(overhead):.2f} at most); the Huffman code needs {min(over_rans):.3f} to {max(over_rans):.2f} times "
-           "the bits of rANS.")
+    yield (f"The Huffman code of the published points costs {min(map(_waste, audits)):.1%} to {_waste(worst):.0%} more "
+           f"than the entropy of their tables, {median(map(_waste, audits)):.1%} in the median; most at "
+           f"{_name(worst)}: {worst.rates.huffman_bits:.2f} bits a symbol where {worst.rates.entropy_bits:.2f} "
+           "would do.")
+    yield (f"rANS needs {mean(overhead):.2f} bytes per image above the entropy on average over the {len(audits)} "
+           f"tables ({max(overhead):.2f} at most); the Huffman code needs {min(over_rans):.3f} to {max(over_rans):.2f} "
+           "times the bits of rANS.")
+
+
+def _symbols(audits: list[PointAudit]) -> Iterator[str]:
+    with_gaps = [audit for audit in audits if audit.rates.gaps]
+    yield (f"In all {len(audits)} tables every value is its step times an integer, exactly in float32, and no two are "
+           f"the same symbol. {len(with_gaps)} of them lack symbols below their largest one; the published coder stops "
+           "at such a symbol.")
 
 
 def _duplicates(audits: list[PointAudit]) -> Iterator[str]:
@@ -68,7 +76,8 @@ def _duplicates(audits: list[PointAudit]) -> Iterator[str]:
     for audit in _with_weights(audits):
         groups.setdefault(audit.checkpoint.digest, []).append(audit)
     if groups:
-        yield f"{len(groups)} distinct bottlenecks stand behind {sum(map(len, groups.values()))} points whose weights are here."
+        points = sum(map(len, groups.values()))
+        yield f"{len(groups)} distinct bottlenecks stand behind {points} points whose weights are here."
     for group in groups.values():
         if len(group) > 1:
             settings = " and ".join(f"{key} ({', '.join(f'{value:g}' for value in values)})" for key, values in
@@ -85,24 +94,28 @@ def _checkpoints(audits: list[PointAudit]) -> Iterator[str]:
     known = _with_weights(audits)
     on_gpu = sum("cuda" in audit.checkpoint.origin.device for audit in known)
     if on_gpu:
-        yield f"{on_gpu} of {len(known)} checkpoints were saved on a GPU; without one they load only if the loader moves them."
+        yield (f"{on_gpu} of {len(known)} checkpoints were saved on a GPU, and load without one only if the loader "
+               "moves them (map_location).")
     for task in dict.fromkeys(audit.point.task for audit in known):
         origins = [audit.checkpoint.origin for audit in known if audit.point.task == task]
         untrained = sorted(o.estimator_shrink for o in origins if o.estimator_shrink is not None)
         if untrained:
             sizes = [origin.estimator_parameters for origin in origins]
-            decay = f", multiplied by one factor between {untrained[0]:.3f} and {untrained[-1]:.3f}" if untrained[0] < 1 else ""
-            yield (f"In {len(untrained)} of {len(origins)} {task} checkpoints the rate estimator ({min(sizes):,} to {max(sizes):,} "
-                   f"parameters) holds the constants of its initialisation in every channel{decay}: it never received a gradient.")
+            factors = f"one factor between {untrained[0]:.3f} and {untrained[-1]:.3f}"
+            decay = f", multiplied by {factors}" if untrained[0] < 1 else ""
+            yield (f"In {len(untrained)} of {len(origins)} {task} checkpoints the rate estimator ({min(sizes):,} to "
+                   f"{max(sizes):,} parameters) holds the constants of its initialisation in every channel{decay}: "
+                   "it never received a gradient.")
 
 
 def _branches(audits: list[PointAudit]) -> Iterator[str]:
     affected = [audit for audit in audits if (audit.point.task, audit.point.location) == ("segmentation", "S1")]
     if affected:
         coded = [c * h * w for c, h, w in (audit.rates.shape for audit in affected)]
-        yield (f"{len(affected)} segmentation points of S1 and US1 code one of the five parallel branches of ASPP, {min(coded):,} to "
-               f"{max(coded):,} symbols per image; the other four, {UNCODED_VALUES:,} values per image, are not coded. "
-               "These points are no split of the network, and their bpp leaves most of what the back needs uncounted.")
+        yield (f"{len(affected)} segmentation points of S1 and US1 code one of the five parallel branches of ASPP, "
+               f"{min(coded):,} to {max(coded):,} symbols per image; the other four, {UNCODED_VALUES:,} values per "
+               "image, are not coded. These points are no split of the network, and their bpp leaves most of what the "
+               "back needs uncounted.")
 
 
 def _counted(audits: list[PointAudit]) -> Iterator[str]:
@@ -112,7 +125,8 @@ def _counted(audits: list[PointAudit]) -> Iterator[str]:
             if audit.point.task == task:
                 sets.setdefault(round(audit.rates.images), []).append(audit)
         for images, group in sorted(sets.items(), key=lambda item: -len(item[1])):
-            what = f", the size of ImageNet's {_IMAGENET[images]} set" if task == "classification" and images in _IMAGENET else ""
+            known = _IMAGENET.get(images) if task == "classification" else None
+            what = f", the size of ImageNet's {known} set" if known else ""
             which = f"{len(group)} {task} tables" if len(group) > 6 else _names(group)
             yield f"Counted on {images:,} images{what}: {which}."
 
@@ -120,9 +134,10 @@ def _counted(audits: list[PointAudit]) -> Iterator[str]:
 def _curves(audits: list[PointAudit]) -> Iterator[str]:
     paired = [audit for audit in audits if audit.marker]
     below = sum(audit.marker[0] < audit.rates.entropy_bpp for audit in paired)
-    yield (f"Figure and table can differ by a few percent, as the figures were measured on validation images: "
-           f"{sum(abs(audit.difference) <= AGREES for audit in paired)} of {len(paired)} markers lie within {AGREES:.0%} of the "
-           f"Huffman bpp of their table, {below} lie below the table's entropy.")
+    within = sum(abs(audit.difference) <= AGREES for audit in paired)
+    yield (f"Figure and table can differ by a few percent, as the figures were measured on validation images: {within} "
+           f"of {len(paired)} markers lie within {AGREES:.0%} of the Huffman bpp of their table, {below} lie below "
+           "the table's entropy.")
     for (task, split_point), members in curves_of(audits).items():
         markers = len(published_curves()[task][split_point])
         numbers = f"{markers} markers for {len(members)} points"
@@ -135,7 +150,7 @@ def _curves(audits: list[PointAudit]) -> Iterator[str]:
                f"{close} of {len(differences)} pairs within {AGREES:.0%}).")
 
 
-def _shared_markers() -> Iterator[str]:
+def _shared_markers(_: list[PointAudit]) -> Iterator[str]:
     """Curves of one figure that repeat each other's bpp marker by marker."""
     for task, curves in published_curves().items():
         own = [name for name in curves if name.lstrip("U") in ("S1", "S2", "S3")]
@@ -143,5 +158,5 @@ def _shared_markers() -> Iterator[str]:
             pairs = list(zip(curves[first], curves[second]))
             if len(curves[first]) == len(curves[second]) and all(abs(a[0] / b[0] - 1) < _SAME_BPP for a, b in pairs):
                 same = sum(a[1] == b[1] for a, b in pairs)
-                yield (f"{task} {first} and {second} have the same bpp at all {len(pairs)} markers of the published figures, "
-                       f"and the same accuracy at {same} of them.")
+                yield (f"{task} {first} and {second} have the same bpp at all {len(pairs)} markers of the published "
+                       f"figures, and the same accuracy at {same} of them.")

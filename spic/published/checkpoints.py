@@ -93,7 +93,7 @@ def _our_name(name: str) -> str:
 
 
 def _check_fit(state: dict[str, Tensor], point: OperatingPoint, name: str) -> None:
-    in_channels = max(1, len(state.get("encoder.depthwise.weight", ())))
+    in_channels = sum(state.get("encoder.norm1.weight", torch.zeros(1)).shape[:1]) or 1
     with torch.device("meta"):
         expected = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride).state_dict()
     wrong = sorted(expected.keys() ^ state.keys()) or [
@@ -116,5 +116,6 @@ def estimator_shrink(parameters: dict[str, Tensor]) -> float | None:
 
 def _values(parameters: dict[str, Tensor], norm: bool, kind: str) -> Tensor:
     """All values of the estimator's normalisations (or of its convolutions) of one kind, in one vector."""
-    chosen = [value.flatten() for key, value in parameters.items() if (".bn" in key) == norm and key.endswith("." + kind)]
+    chosen = [value.flatten() for key, value in parameters.items()
+              if (".bn" in key) == norm and key.endswith("." + kind)]
     return torch.cat(chosen) if chosen else torch.full((1,), torch.nan)

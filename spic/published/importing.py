@@ -45,7 +45,11 @@ def import_published(source: str, dict_file: Path = DICT_FILE) -> Summary:
     wanted = {artefact.name: artefact for artefact in artefacts(points) if not in_place(artefact, root)}
     summary = Summary(len(points), 0, 2 * len(points) - len(wanted), 0)
     if wanted:
-        _import_files(source, wanted, root, summary)
+        try:
+            _import_files(source, wanted, root, summary)
+        except OSError as error:  # of writing; errors of reading the source are SpicErrors already
+            raise SpicError(f"{error.filename or root}: cannot be written ({error.strerror}); run the command again "
+                            "when that is solved, it goes on where it stopped") from None
     summary.complete = sum(all(in_place(artefact, root) for artefact in artefacts([point])) for point in points)
     return summary
 

@@ -14,6 +14,7 @@ from spic.points import DICT_FILE, OperatingPoint, load_points
 ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/640c26c163519f50d4ab2dfa85729ea883fc485d.zip"
 MANIFEST_FILE = Path(__file__).parents[1] / "data" / "published_manifest.json"
 _BENCHMARKS = {"classification": "imagenet", "segmentation": "coco"}
+_NAMING = {"weights": ("weights", "model", "pth.tar"), "table": ("freq_tab", "freq", "pickle")}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Artefact:
     @property
     def name(self) -> str:
         """Path in the published repository, whose files are numbered from 1."""
-        folder, stem, suffix = {"weights": ("weights", "model", "pth.tar"), "table": ("freq_tab", "freq", "pickle")}[self.kind]
+        folder, stem, suffix = _NAMING[self.kind]
         training = "unsupervised" if self.point.split_point.startswith("U") else "supervised"
         number = self.point.compress_factor + 1
         return f"{self.point.task.title()}/{folder}/{training}/{self.point.location}/{stem}{number}.{suffix}"

@@ -24,7 +24,7 @@ MAX_ARCHIVE_BYTES = 1 << 28
 """Largest download, and the most that is decompressed from a tar archive; the published repository has 70 MB."""
 _BLOCK = 1 << 16
 _TIMEOUT_S = 60
-_ARCHIVE_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError)
+_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError)
 
 Files = Iterator[tuple[str, bytes]]
 
@@ -32,8 +32,8 @@ Files = Iterator[tuple[str, bytes]]
 def read_files(source: str, sizes: dict[str, int]) -> Files:
     """(name, content) of those files named in ``sizes`` {name: bytes} that the source holds, in the source's order.
 
-    At most ``bytes + 1`` bytes of a file are read, enough to see that it is too long. The layout may begin at the top of
-    the source or in a folder of it, as in archives made by GitHub.
+    At most ``bytes + 1`` bytes of a file are read, enough to see that it is too long. The layout may begin at the top
+    of the source or in a folder of it, as in archives made by GitHub.
     """
     if "://" in source:
         yield from _from_url(source, sizes)
@@ -64,15 +64,16 @@ def _from_archive(path: Path, sizes: dict[str, int], where: str) -> Files:
                         "https://github.com/OWNER/NAME/archive/HEAD.zip is one")
     try:
         yield from reader(path, sizes)
-    except _ARCHIVE_ERRORS as error:
+    except _DAMAGED as error:
         raise SpicError(f"{where}: damaged archive ({error})") from None
 
 
 def _reader(path: Path) -> Callable | None:
+    """By the first bytes: a tar of published weights also ends like a zip, as those weights are zips."""
     with open(path, "rb") as file:
-        if file.read(2) == b"\x1f\x8b":
-            return _from_gzip
-    return _from_zip if zipfile.is_zipfile(path) else _from_plain_tar if tarfile.is_tarfile(path) else None
+        start = file.read(2)
+    known = {b"PK": _from_zip, b"\x1f\x8b": _from_gzip}
+    return known.get(start) or (_from_plain_tar if tarfile.is_tarfile(path) else None)
 
 
 def _from_zip(path: Path, sizes: dict[str, int]) -> Files:

@@ -14,11 +14,12 @@ from spic.errors import SpicError
 
 MAX_TABLE_BYTES = 1 << 16
 _MARK = object()
+_NO_COUNTER = "published table: not a pickled counter of float32 values"
 _FLOAT32 = ("numpy", "dtype", "f4")
 
 
 def read_table(data: bytes, step: float) -> FrequencyTable:
-    """The table in a pickle; every key must be exactly ``step`` times an integer in float32, as the models compute it."""
+    """The table in a pickle; every key must be ``step`` times an integer, exactly as float32 arithmetic gives it."""
     return FrequencyTable(to_symbols(read_counts(data), step), step)
 
 
@@ -42,9 +43,9 @@ def read_counts(data: bytes) -> dict[float, int]:
     try:
         counts = _Machine().run(data)
     except (ValueError, IndexError, KeyError, TypeError, struct.error, OverflowError) as error:
-        raise SpicError(f"published table: not a pickled counter of float32 values ({type(error).__name__}: {error})") from None
-    if not isinstance(counts, dict) or not all(type(v) is float and type(c) is int and c > 0 for v, c in counts.items()):
-        raise SpicError("published table: not a pickled counter of float32 values")
+        raise SpicError(f"{_NO_COUNTER} ({type(error).__name__}: {error})") from None
+    if not isinstance(counts, dict) or not counts or not all(type(c) is int and c > 0 for c in counts.values()):
+        raise SpicError(_NO_COUNTER)
     return counts
 
 
@@ -96,7 +97,7 @@ class _Machine:
         items = self.to_mark()
         mapping = self.stack[-1]
         keys, counts = items[::2], items[1::2]
-        if not isinstance(mapping, dict) or mapping or {type(key) for key in keys} != {float} or len(keys) != len(counts):
+        if mapping != {} or len(keys) != len(counts) or {type(key) for key in keys} != {float}:
             raise ValueError("items that do not map floats")
         mapping.update(zip(keys, counts))
         if len(mapping) != len(keys):

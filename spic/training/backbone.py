@@ -24,10 +24,9 @@ from spic.errors import SpicError
 from spic.networks import NETWORKS
 from spic.points import ROOT, record_checksums, write_atomically
 from spic.training import checkpoint, parallel
-from spic.training.augment import RandomCrop, augmented, normalize
+from spic.training.augment import RandomCrop, augmented
 from spic.training.sources import SOURCES
 
-IGNORED = 255
 MAX_NUMBERS = 50_000_000  # more than any of these networks has parameters
 WARM_UP = 0.15  # share of all iterations in which the learning rate rises
 
@@ -40,8 +39,8 @@ class Recipe:
     classes: int
     stages: tuple[tuple[int, int], ...]
     cropping: RandomCrop
-    batch: int = 64
-    lr: float = 0.1
+    batch: int = 96
+    lr: float = 0.15
     weight_decay: float = 5e-4
     smoothing: float = 0.1
     start: str | None = None  # benchmark/task whose backbone gives the first weights
@@ -63,10 +62,10 @@ _PHOTO_CROPS = RandomCrop((0.3, 1.0))
 _OBJECT_CROPS = RandomCrop((0.5, 1.0), of_square=True)
 RECIPES = {
     ("imagenette", "classification"): Recipe(0.5, 10, ((15, 96), (22, 128), (3, 144)), _PHOTO_CROPS),
-    ("scenes", "classification"): Recipe(0.25, 100, ((10, 96), (6, 128), (2, 176)), _OBJECT_CROPS),
-    ("scenes", "segmentation"): Recipe(0.25, 21, ((12, 257),), RandomCrop((0.1, 0.6)), batch=16, lr=0.05,
+    ("scenes", "classification"): Recipe(0.25, 100, ((16, 96), (9, 128), (3, 176)), _OBJECT_CROPS),
+    ("scenes", "segmentation"): Recipe(0.25, 21, ((12, 257),), RandomCrop((0.12, 0.3), 1.2), batch=24, lr=0.1,
                                        smoothing=0.0, start="scenes/classification"),
-    ("camvid", "segmentation"): Recipe(0.5, 11, ((60, 257), (20, 321)), RandomCrop((0.2, 1.0)), batch=8, lr=0.02,
+    ("camvid", "segmentation"): Recipe(0.5, 11, ((60, 257), (20, 321)), RandomCrop((0.2, 1.0)), batch=12, lr=0.03,
                                        smoothing=0.0, start="imagenette/classification"),
 }
 
@@ -134,7 +133,7 @@ def _step(team, network, optimizer, recipe: Recipe, batch) -> float:
     images, targets = batch
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(images)
-    loss = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, label_smoothing=recipe.smoothing)
+    loss = F.cross_entropy(logits.float(), targets, ignore_index=recipe.classes, label_smoothing=recipe.smoothing)
     if not math.isfinite(loss.item()):
         raise SpicError("the loss is not a finite number; resume from the last checkpoint with a lower learning rate")
     optimizer.zero_grad()
@@ -146,7 +145,7 @@ def _step(team, network, optimizer, recipe: Recipe, batch) -> float:
 
 
 def score(team, network: nn.Module, pictures, classes: int, batch: int = 25) -> float:
-    """Top-1 in percent for labels, mean IoU (0 to 1) for masks, on pictures of one size."""
+    """Top-1 in percent for labels, mean IoU (0 to 1) for masks; targets of `classes` or more are not scored."""
     network.eval()
     confusion = torch.zeros(classes, classes)
     indices = range(team.rank, len(pictures), team.size)
@@ -154,8 +153,9 @@ def score(team, network: nn.Module, pictures, classes: int, batch: int = 25) -> 
         for start in range(0, len(indices), batch):
             chosen = indices[start:start + batch]
             targets = torch.stack([pictures.targets[i] for i in chosen]).long()
-            found = network(normalize(torch.stack([pictures.images[i] for i in chosen]))).argmax(1)
-            known = targets != IGNORED
+            images = torch.stack([pictures.images[i] for i in chosen]).float()
+            found = network(images.contiguous(memory_format=torch.channels_last)).argmax(1)
+            known = targets < classes
             confusion += torch.bincount(targets[known] * classes + found[known],
                                         minlength=classes * classes).view(classes, classes)
     team.mean([confusion])

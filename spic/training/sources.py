@@ -1,65 +1,87 @@
-"""Where the training and evaluation pictures of each benchmark come from."""
+"""Where the pictures that train and judge the project's own networks come from."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Callable
 
 import torch
+from PIL import Image
 
-from spic.datasets.scenes import ensure_scenes
+from spic.datasets import camvid, imagenet, scenes
 from spic.errors import SpicError
-from spic.training.pictures import Pictures, class_folders
+from spic.training.pictures import Pictures, hold, pixels, shorter_side
 
 SCENES_TRAINING = {"classification": 24_000, "segmentation": 3_000}
+IMAGENETTE_CLASSES = ("n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+                      "n03394916", "n03417042", "n03425413", "n03445777", "n03888257")
 
 
 @dataclass(frozen=True)
 class Source:
-    """``folder(data, split)`` finds or makes the files; ``read(folder, size)`` decodes them."""
+    """``open(data, split)``: the data set of a split at the transform of the evaluation.
 
-    folder: Callable[[Path | None, str], Path]
-    read: Callable[[Path, int | None], Pictures]
-    resize: int   # shorter side before the evaluation crop, and of the training pictures in memory
-    crop: tuple[int, int]
+    ``stored``: shorter side of the pictures kept in memory for augmentation; None keeps their size.
+    """
+
+    open: Callable
+    evaluation_split: str = "val"
+    stored: int | None = None
 
     def training(self, data: Path | None) -> Pictures:
-        return self.read(self.folder(data, "train"), self.resize)
+        """The training pictures as uint8, to be augmented."""
+        return _AUGMENTABLE[type(dataset := self.open(data, "train")).__name__](dataset, self.stored)
 
     def evaluation(self, data: Path | None) -> Pictures:
-        """The evaluation set, cropped as val.py crops it."""
-        return _centre_crops(self, data)
+        """The evaluation pictures as the networks take them; bfloat16, which the networks round them to anyway."""
+        dataset = self.open(data, self.evaluation_split)
+        return hold(dataset, lambda image, target: (image.bfloat16(), target), "reading evaluation pictures")
 
 
-@lru_cache(maxsize=2)
-def _centre_crops(source: Source, data: Path | None) -> Pictures:
-    pictures = source.read(source.folder(data, "val"), source.resize)
-    return Pictures([centre_crop(image, source.crop) for image in pictures.images],
-                    [centre_crop(target, source.crop) if target.ndim else target for target in pictures.targets])
+def _labelled(dataset, size: int | None) -> Pictures:
+    dataset.transform = lambda image: shorter_side(image, size)
+    return hold(dataset, lambda image, label: (pixels(image), label), "reading training pictures")
 
 
-def centre_crop(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The middle [..., *size] of a picture that is at least as large."""
-    top, left = (round((have - want) / 2) for have, want in zip(picture.shape[-2:], size))
-    return picture[..., top:top + size[0], left:left + size[1]]
+def _masked(dataset, size: int | None) -> Pictures:
+    dataset.transform = lambda image, mask: (image, mask)
+    return hold(dataset, lambda image, mask: (pixels(image), pixels(mask.convert("RGB"))[0]), "reading training pictures")
 
 
-def _given(data: Path | None, split: str) -> Path:
+def _street(dataset, size: int | None) -> Pictures:
+    items = [(torch.from_numpy(dataset.pixels(i)).permute(2, 0, 1).contiguous(), dataset.label(i).to(torch.uint8))
+             for i in range(len(dataset))]
+    return Pictures(*map(list, zip(*items)))
+
+
+_AUGMENTABLE = {"ClassFolders": _labelled, "CocoSegmentation": _masked, "CamVid": _street}
+
+
+def _open_imagenette(data: Path | None, split: str):
+    from torchvision import transforms
+    steps = [transforms.Resize(160), transforms.CenterCrop(160), transforms.ToTensor(),
+             transforms.Normalize(imagenet.MEAN, imagenet.STD)]
+    return imagenet.open(_given(data), None, IMAGENETTE_CLASSES, split, transforms.Compose(steps))
+
+
+def _open_camvid(data: Path | None, split: str):
+    return camvid.open(_given(data), None, split)
+
+
+def _open_scenes(task: str) -> Callable:
+    return lambda data, split: scenes.open(task, split, count=SCENES_TRAINING[task] if split == "train" else None)
+
+
+def _given(data: Path | None) -> Path:
     if data is None:
         raise SpicError("this benchmark needs --data, the folder of its public data set")
-    return data / split
-
-
-def _drawn(task: str) -> Callable[[Path | None, str], Path]:
-    def folder(data: Path | None, split: str) -> Path:
-        count = SCENES_TRAINING[task] if split == "train" else None
-        return ensure_scenes(task, split, count) / split
-    return folder
+    return data
 
 
 SOURCES = {
-    ("imagenette", "classification"): Source(_given, class_folders, 160, (160, 160)),
-    ("scenes", "classification"): Source(_drawn("classification"), class_folders, 256, (224, 224)),
+    ("imagenette", "classification"): Source(_open_imagenette, stored=160),
+    ("scenes", "classification"): Source(_open_scenes("classification"), stored=192),
+    ("scenes", "segmentation"): Source(_open_scenes("segmentation")),
+    ("camvid", "segmentation"): Source(_open_camvid, "test"),
 }

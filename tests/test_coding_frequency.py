@@ -1,0 +1,158 @@
+"""Frequency tables: JSON in and out, what is refused, entropy and bounds with known answers."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coding_cases import SHARED_TABLES, channel_tables
+from spic.coding.frequency import MAX_TOTAL, FrequencyTable, SymbolCounter
+from spic.errors import SpicError
+
+FAIR = FrequencyTable({0: 2, 3: 1, 7: 1}, 2.0)
+
+
+@given(st.one_of(SHARED_TABLES, channel_tables()))
+def test_a_saved_table_comes_back_with_the_same_digest(tmp_path_factory, table):
+    path = tmp_path_factory.mktemp("tables") / "table.json"
+    table.save(path)
+    again = FrequencyTable.load(path)
+    assert again.digest == table.digest
+    assert again.distributions == table.distributions and again.step == table.step
+
+
+def test_the_json_is_readable_and_the_digest_is_pinned(tmp_path):
+    FAIR.save(tmp_path / "deep" / "fair.json")
+    text = (tmp_path / "deep" / "fair.json").read_text()
+    assert json.loads(text) == {"version": 1, "step": 2.0, "counts": {"0": 2, "3": 1, "7": 1}}
+    assert FAIR.digest == "3e383f47c6e4ed460e768f40acad117dd43071d20657206c4c034655414d7839"
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["fair.json"]
+
+
+def test_digests_tell_counts_step_and_index_apart():
+    index = np.array([[[0]], [[1]]])
+    tables = [
+        FAIR,
+        FrequencyTable({0: 2, 3: 1, 7: 2}, 2.0),
+        FrequencyTable({0: 2, 3: 1, 7: 1}, 2.5),
+        FrequencyTable([{0: 2, 3: 1, 7: 1}] * 2, 2.0, index),
+        FrequencyTable([{0: 2, 3: 1, 7: 1}] * 2, 2.0, 1 - index),
+    ]
+    assert len({t.digest for t in tables}) == len(tables)
+
+
+def test_entropy_cross_entropy_and_escapes_have_the_known_values():
+    assert FAIR.entropy == pytest.approx(1.5)
+    symbols = torch.tensor([[[0, 0, 3]], [[7, 7, 0]]])
+    assert FAIR.cross_entropy(symbols) == pytest.approx(3 * 1 + 3 * 2)
+    assert FAIR.count_escapes(symbols) == 0
+    strange = torch.tensor([[[1, 0, 9]]])  # 1: five raw bits; 9: five and three more
+    assert FAIR.count_escapes(strange) == 2
+    assert FAIR.cross_entropy(strange) == pytest.approx(1 + (2 + 5) + (2 + 8))
+
+
+def test_a_channel_table_uses_each_channels_own_distribution():
+    symbols = torch.tensor([[[[0, 0]], [[1, 2]]], [[[0, 0]], [[2, 1]]]])
+    table = FrequencyTable.from_symbols(symbols, 1.0, tables="channel")
+    assert table.distributions == ({0: 4}, {1: 2, 2: 2})
+    assert table.entropy == pytest.approx(0.5)
+    assert table.cross_entropy(symbols) == pytest.approx(4)
+    assert table.contexts((2, 1, 3)).tolist() == [0, 0, 0, 1, 1, 1]
+    assert table.count_escapes(symbols.flip(1)) == 8
+
+
+def test_counting_batch_by_batch_equals_counting_at_once():
+    symbols = torch.randint(0, 40, (10, 3, 4, 5), generator=torch.Generator().manual_seed(0)) ** 2
+    for tables in ("shared", "channel"):
+        counter = SymbolCounter(tables)
+        for batch in symbols.split(3):
+            counter.add(batch)
+        assert counter.table(1.0).digest == FrequencyTable.from_symbols(symbols, 1.0, tables).digest
+
+
+def test_values_above_65535_stay_out_of_the_table():
+    table = FrequencyTable.from_symbols(torch.tensor([[[5, 5, 70000]]]), 1.0)
+    assert table.counts == {5: 2}
+
+
+@pytest.mark.parametrize(
+    "content, word",
+    [
+        ("", "not valid JSON"),
+        ("[" * 100000, "not valid JSON"),
+        ("[]", "not a frequency table"),
+        ('{"version": 2, "step": 1, "counts": {"0": 1}}', "version 2"),
+        ('{"version": 1, "counts": {"0": 1}}', "missing"),
+        ('{"version": 1, "step": 1, "counts": {"0": 1}, "more": 1}', "unexpected"),
+        ('{"version": 1, "step": 1, "counts": {}}', "at least one"),
+        ('{"version": 1, "step": 0, "counts": {"0": 1}}', "step"),
+        ('{"version": 1, "step": NaN, "counts": {"0": 1}}', "step"),
+        ('{"version": 1, "step": "1", "counts": {"0": 1}}', "step"),
+        ('{"version": 1, "step": 1, "counts": {"-1": 1}}', "plain integers"),
+        ('{"version": 1, "step": 1, "counts": {"01": 1}}', "plain integers"),
+        ('{"version": 1, "step": 1, "counts": {"\u0661": 1}}', "plain integers"),
+        ('{"version": 1, "step": 1, "counts": {"": 1}}', "plain integers"),
+        ('{"version": 1, "step": 1, "counts": {"65536": 1}}', "symbol 65536"),
+        ('{"version": 1, "step": 1, "counts": {"0": 0}}', "count 0"),
+        ('{"version": 1, "step": 1, "counts": {"0": 1.5}}', "count 1.5"),
+        ('{"version": 1, "step": 1, "counts": {"0": true}}', "count True"),
+        ('{"version": 1, "step": 1, "counts": {"0": 1, "0": 2}}', "twice"),
+        ('{"version": 1, "step": 1, "counts": {"0": %d, "1": 1}}' % MAX_TOTAL, "add up"),
+        ('{"version": 1, "step": 1, "counts": [{"0": 1}]}', "index"),
+        ('{"version": 1, "step": 1, "counts": [{"0": 1}], "index": 3}', "index"),
+        ('{"version": 1, "step": 1, "counts": [{"0": 1}], "index": {"shape": [2], "values": [0]}}', "hold"),
+        ('{"version": 1, "step": 1, "counts": [{"0": 1}], "index": {"shape": [1], "values": [1]}}', "index"),
+        ('{"version": 1, "step": 1, "counts": [3], "index": {"shape": [1], "values": [0]}}', "symbols"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named_in_one_line(tmp_path, content, word):
+    path = tmp_path / "bad.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(SpicError) as caught:
+        FrequencyTable.load(path)
+    assert "bad.json" in str(caught.value) and word in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_and_oversized_files_are_refused(tmp_path):
+    with pytest.raises(SpicError, match="nowhere.json"):
+        FrequencyTable.load(tmp_path / "nowhere.json")
+    with open(tmp_path / "large.json", "wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(SpicError, match="larger"):
+        FrequencyTable.load(tmp_path / "large.json")
+
+
+def test_a_table_of_many_wide_distributions_is_refused_before_it_takes_memory():
+    with pytest.raises(SpicError, match="too many"):
+        FrequencyTable([{65535: 1}] * 1024, 1.0, np.arange(1024))
+
+
+@pytest.mark.parametrize(
+    "symbols, word",
+    [
+        (torch.tensor([[0.5]]), "integers"),
+        (torch.tensor([1, 2]), "batch axis"),
+        (torch.tensor([[-1]]), "-1"),
+        (torch.tensor([[1 << 24]]), "16777216"),
+    ],
+)
+def test_symbols_that_no_coder_takes_are_refused(symbols, word):
+    with pytest.raises(SpicError, match=word):
+        FAIR.cross_entropy(symbols)
+
+
+def test_a_table_for_another_shape_is_refused():
+    table = FrequencyTable([{0: 1}, {1: 1}], 1.0, np.array([0, 1]).reshape(2, 1, 1))
+    with pytest.raises(SpicError, match=r"\(3, 4, 4\)"):
+        table.contexts((3, 4, 4))
+
+
+def test_the_information_of_the_counted_symbols_is_the_entropy():
+    symbols = torch.randint(0, 9, (4, 2, 30), generator=torch.Generator().manual_seed(1))
+    for tables in ("shared", "channel"):
+        table = FrequencyTable.from_symbols(symbols, 1.0, tables)
+        assert math.isclose(table.cross_entropy(symbols), table.entropy * symbols.numel(), rel_tol=1e-9)

@@ -1,0 +1,330 @@
+"""The import of published weights and tables, from every kind of source, whole, partial, altered or hostile."""
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spic.bottleneck import make_bottleneck
+from spic.coding.frequency import FrequencyTable
+from spic.errors import SpicError
+from spic.points import load_points
+from spic.published import layout, source
+from spic.published.__main__ import main
+from spic.published.audit import audit_imported
+from spic.published.checkpoints import _ROLES, load_checkpoint, read_checkpoint
+from spic.published.importing import import_published
+from tests.test_published_tables import Attack, published_pickle
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "paper" / "published"
+DICT = """segmentation:
+  coco:
+    S1:
+      4: {step: 3, stride: 8, channels: 2,
+          weights: Weights/coco/S1/segmentation_4.safetensors, table: Freq_tab/coco/S1/segmentation_4.json}
+    US1:
+      0: {step: 1, stride: 6, channels: 24,
+          weights: Weights/coco/US1/segmentation_0.safetensors, table: Freq_tab/coco/US1/segmentation_0.json}
+"""
+ALL = {"Segmentation/weights/supervised/S1/model5.pth.tar", "Segmentation/freq_tab/supervised/S1/freq5.pickle",
+       "Segmentation/weights/unsupervised/S1/model1.pth.tar", "Segmentation/freq_tab/unsupervised/S1/freq1.pickle"}
+
+
+def checkpoint_bytes(point, trained: bool = False, **changes) -> bytes:
+    """A checkpoint with the published parameter names, and the beginnings of an estimator."""
+    torch.manual_seed(point.channels)
+    ours = make_bottleneck(point.task, point.location, 256, point.channels, point.stride).state_dict()
+    theirs = {role: name for name, role in _ROLES.items()}
+    state = {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in ours.items()}
+    scales = torch.linspace(0.1, 0.5, 8) if trained else torch.full((8,), 0.25)
+    state |= {"priorEncoder.bn1.weight": scales, "priorEncoder.bn1.bias": torch.zeros(8),
+              "priorEncoder.bn1.running_mean": torch.randn(8), "priorEncoder.conv1.bias": torch.full((8,), 0.0025)}
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {**state, **changes}}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A dict.yaml with two published points, and a manifest of the made-up files in ``copy``, a published layout."""
+    root, copy = tmp_path / "project", tmp_path / "copy"
+    root.mkdir()
+    (root / "dict.yaml").write_text(DICT)
+    manifest = {}
+    for point in load_points(root / "dict.yaml").values():
+        table = published_pickle({point.step * symbol: 1000 >> symbol for symbol in range(5)})
+        for kind, data in (("weights", checkpoint_bytes(point)), ("table", table)):
+            name = layout.Artefact(point, kind).name
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes(data)
+            manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    monkeypatch.setattr(layout, "_manifest", lambda: manifest)
+    return root / "dict.yaml", copy
+
+
+def archive(copy: Path, kind: str) -> Path:
+    return Path(shutil.make_archive(str(copy.parent / "archive"), kind, copy.parent, "copy"))
+
+
+def imported(dict_file: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(dict_file.parent.rglob("*")) if path.is_file())
+    return {str(path.relative_to(dict_file.parent)): path.read_bytes() for path in files}
+
+
+def test_published_names_follow_the_published_layout(project):
+    assert {a.name for a in layout.artefacts(layout.published_points(project[0]))} == ALL
+
+
+def test_every_published_point_has_its_files_in_the_manifest():
+    known = layout.artefacts(layout.published_points())
+    assert len(known) == 122 and {a.name for a in known} == set(json.loads(layout.MANIFEST_FILE.read_text()))
+
+
+def test_a_folder_is_imported_as_weights_and_tables_the_project_can_read(project):
+    dict_file, copy = project
+    summary = import_published(str(copy), dict_file)
+    assert summary.ok and summary.complete == 2 and summary.written == 4
+    for point in load_points(dict_file).values():
+        unit = make_bottleneck(point.task, point.location, 256, point.channels, point.stride)
+        unit.load_state_dict(load_file(point.weights))
+        assert FrequencyTable.load(point.table).counts == {symbol: 1000 >> symbol for symbol in range(5)}
+        checkpoint = load_checkpoint(point.weights)
+        assert checkpoint.origin.estimator_shrink == 0.25 and checkpoint.origin.device == "cpu"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_an_archive_gives_the_same_files_as_a_folder(project, kind):
+    dict_file, copy = project
+    import_published(str(archive(copy, kind)), dict_file)
+    from_archive = imported(dict_file)
+    for folder in ("Weights", "Freq_tab"):
+        shutil.rmtree(dict_file.parent / folder)
+    import_published(str(copy.parent), dict_file)  # the layout in a folder of the source
+    assert imported(dict_file) == from_archive and len(from_archive) == 6
+
+
+def test_an_archive_is_read_from_a_url(project):
+    dict_file, copy = project
+    archive(copy, "zip")
+    handler = partial(SimpleHTTPRequestHandler, directory=copy.parent)
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert import_published(f"{address}/archive.zip", dict_file).complete == 2
+        with pytest.raises(SpicError, match="could not be downloaded .*404"):
+            list(source.read_files(f"{address}/absent.zip", {"a": 1}))
+        with pytest.raises(SpicError, match="not a .zip, .tar or .tar.gz archive"):
+            list(source.read_files(f"{address}/project/dict.yaml", {"a": 1}))
+        server.shutdown()
+
+
+def test_a_second_run_changes_nothing_and_says_so(project):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    before = imported(dict_file)
+    times = {path: path.stat().st_mtime_ns for path in dict_file.parent.rglob("*")}
+    summary = import_published(str(copy), dict_file)
+    assert "nothing changed, 4 were already in place" in str(summary) and summary.complete == 2
+    assert imported(dict_file) == before
+    assert {path: path.stat().st_mtime_ns for path in dict_file.parent.rglob("*")} == times
+
+
+def test_an_interrupted_import_goes_on_where_it_stopped(project, monkeypatch):
+    dict_file, copy = project
+    real = source.read_files
+
+    def stop_after_two(*arguments):
+        for i, file in enumerate(real(*arguments)):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield file
+
+    with monkeypatch.context() as patch:
+        patch.setattr("spic.published.importing.read_files", stop_after_two)
+        assert main(["--source", str(copy), "--dict", str(dict_file)]) == 130
+    summary = import_published(str(copy), dict_file)
+    assert (summary.present, summary.written, summary.complete) == (2, 2, 2)
+
+
+def test_a_partial_copy_imports_what_is_there_and_lists_what_is_missing(project, capsys):
+    dict_file, copy = project
+    name = "Segmentation/weights/unsupervised/S1/model1.pth.tar"
+    (copy / name).unlink()
+    assert main(["--source", str(copy), "--dict", str(dict_file)]) == 0
+    out = capsys.readouterr().out
+    assert f"missing: {name}" in out and "1 of 2 points imported, 1 files missing, 0 refused; 3 files written" in out
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"\0",
+                                    lambda data: bytes([data[0] ^ 1]) + data[1:]], ids=["short", "long", "altered"])
+def test_an_altered_file_is_refused_and_not_written(project, damage, capsys):
+    dict_file, copy = project
+    name = "Segmentation/weights/supervised/S1/model5.pth.tar"
+    (copy / name).write_bytes(damage((copy / name).read_bytes()))
+    assert main(["--source", str(copy), "--dict", str(dict_file)]) == 2
+    captured = capsys.readouterr()
+    assert f"refused: {name}: not the published file" in captured.out and "1 of 2 points" in captured.out
+    assert captured.err.splitlines()[-1].startswith("error: 1 files were refused")
+    assert not (dict_file.parent / "Weights/coco/S1/segmentation_4.safetensors").exists()
+
+
+def test_an_imported_file_altered_later_is_imported_again(project):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    before = imported(dict_file)
+    (dict_file.parent / "Freq_tab/coco/S1/segmentation_4.json").write_text("{}")
+    assert import_published(str(copy), dict_file).written == 1
+    assert imported(dict_file) == before
+
+
+def test_a_place_that_cannot_be_written_is_one_line(project, capsys):
+    dict_file, copy = project
+    (dict_file.parent / "Freq_tab").write_text("a file where a folder should be")
+    assert main(["--source", str(copy), "--dict", str(dict_file)]) == 2
+    assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_archive_cannot_write_anywhere_else(project):
+    dict_file, copy = project
+    hostile = copy.parent / "hostile.zip"
+    with zipfile.ZipFile(hostile, "w") as file:
+        for name in sorted(ALL):
+            file.writestr(f"../{name}", (copy / name).read_bytes())
+            file.writestr(f"../../escaped/{name}", b"no")
+        file.writestr("/etc/absolute", b"no")
+    everything = {p for p in copy.parent.rglob("*")}
+    assert import_published(str(hostile), dict_file).complete == 2  # read by name, never unpacked
+    new = {p for p in copy.parent.rglob("*")} - everything
+    assert {p.relative_to(dict_file.parent).parts[0] for p in new} == {"Weights", "Freq_tab"}
+
+
+def test_links_in_a_tar_are_not_followed(project):
+    dict_file, copy = project
+    hostile = copy.parent / "hostile.tar"
+    with tarfile.open(hostile, "w") as file:
+        for name in sorted(ALL):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, str(copy / name)
+            file.addfile(member)
+    with pytest.raises(SpicError, match="holds none of the published files"):
+        import_published(str(hostile), dict_file)
+
+
+def test_a_decompression_bomb_is_stopped(project, monkeypatch):
+    dict_file, copy = project
+    bomb = copy.parent / "bomb.tar.gz"
+    with gzip.open(bomb, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as file:
+        member = tarfile.TarInfo("copy/zeros")
+        member.size = 1 << 22
+        file.addfile(member, io.BytesIO(bytes(member.size)))
+    monkeypatch.setattr(source, "MAX_ARCHIVE_BYTES", 1 << 20)
+    with pytest.raises(SpicError, match="more than 1 MiB"):
+        import_published(str(bomb), dict_file)
+
+
+def test_a_member_is_read_no_further_than_its_published_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("top/wanted", bytes(1 << 20))
+    (name, data), = source.read_files(str(tmp_path / "a.zip"), {"wanted": 10})
+    assert (name, len(data)) == ("wanted", 11)
+
+
+@pytest.mark.parametrize("cut", [1000, 20000])
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_a_truncated_archive_is_one_line(project, kind, cut):
+    dict_file, copy = project
+    path = archive(copy, kind)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(SpicError, match="damaged archive|not a .zip"):
+        import_published(str(path), dict_file)
+
+
+@pytest.mark.parametrize("where, message", [
+    ("{tmp}/absent", "no such folder or archive"),
+    ("{tmp}/empty", "holds none of the published files"),
+    ("{tmp}/text", "not a .zip, .tar or .tar.gz archive"),
+    ("ftp://127.0.0.1/archive.zip", "only http:// and https://"),
+    ("file:///etc/passwd", "only http:// and https://"),
+    ("http://127.0.0.1:1/archive.zip", "could not be downloaded"),
+])
+def test_a_useless_source_is_one_line_and_exit_code_2(project, tmp_path, capsys, where, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("hello")
+    assert main(["--source", where.format(tmp=tmp_path), "--dict", str(project[0])]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_source_or_audit_the_command_says_what_to_give(capsys):
+    assert main([]) == 2
+    assert "--source DIR_OR_URL" in capsys.readouterr().err
+
+
+def test_the_audit_without_an_import_says_how_to_import(project, capsys):
+    assert main(["--audit", "--dict", str(project[0])]) == 2
+    assert "python -m spic.published --source https://github.com/IntelLabs/spic" in capsys.readouterr().err
+
+
+def test_a_point_that_was_never_published_needs_another_benchmark(project):
+    project[0].write_text(DICT.replace("      4:", "      9:"))
+    with pytest.raises(SpicError, match="segmentation/coco/S1/9 is not a published point"):
+        import_published(str(project[1]), project[0])
+
+
+def test_imported_points_can_be_audited(project):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    audits = audit_imported(dict_file)
+    assert [audit.rates.shape for audit in audits] == [(2, 8, 8), (24, 11, 11)]
+
+
+@pytest.fixture
+def point(project):
+    return next(iter(load_points(project[0]).values()))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"conv2_9.weight": torch.zeros(1)}, "not a published checkpoint"),
+    ({"conv2_3.weight": torch.zeros(3, 256, 1, 1)}, "does not fit .* encoder.pointwise.weight"),
+    ({"conv2_3.weight": torch.zeros(2, 256, 1, 1, dtype=torch.float64)}, "does not fit .* encoder.pointwise.weight"),
+    ({"bn5_1.bias": torch.full((256,), float("nan"))}, "does not fit .* decoder.norm2.bias"),
+    ({"conv2_2.weight": torch.zeros(())}, "does not fit|not a published checkpoint"),
+])
+def test_a_checkpoint_that_does_not_fit_is_refused(point, changes, message):
+    with pytest.raises(SpicError, match=message):
+        read_checkpoint(checkpoint_bytes(point, **changes), point, "model5.pth.tar")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_checkpoint_that_runs_code_runs_nothing(point, tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"state_dict": Attack(tmp_path / "touched")}, buffer)
+    for data in (buffer.getvalue(), b"", b"PK\x03\x04", b"\x80\x04N."):
+        with pytest.raises(SpicError, match="not a published checkpoint"):
+            read_checkpoint(data, point, "model5.pth.tar")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_trained_estimator_is_told_from_an_untrained_one(point):
+    assert read_checkpoint(checkpoint_bytes(point), point, "").origin.estimator_shrink == 0.25
+    assert read_checkpoint(checkpoint_bytes(point, trained=True), point, "").origin.estimator_shrink is None
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent")
+def test_the_shared_part_of_the_published_repository_is_imported(tmp_path, capsys):
+    shutil.copy(layout.DICT_FILE, tmp_path)
+    assert main(["--source", str(SHARED), "--dict", str(tmp_path / "dict.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "13 of 61 points imported, 48 files missing, 0 refused; 74 files written" in out
+    assert len(out.splitlines()) == 49
