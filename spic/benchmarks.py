@@ -18,7 +18,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
 from spic import points
-from spic.datasets import coco, imagenet, scenes
+from spic.datasets import camvid, coco, imagenet, scenes
 from spic.errors import SpicError
 from spic.networks import NETWORKS
 from spic.networks.split import PUBLISHED_BRANCH
@@ -113,6 +113,8 @@ _ENTRIES = (
               {"S1": PUBLISHED_BRANCH}),
     Benchmark("classification", "scenes", 100, 0.25, partial(_open_scenes, "classification")),
     Benchmark("segmentation", "scenes", 21, 0.25, partial(_open_scenes, "segmentation")),
+    Benchmark("classification", "imagenette", 10, 0.5, imagenet.open_imagenette),
+    Benchmark("segmentation", "camvid", 11, 0.5, camvid.open),
 )
 BENCHMARKS = {(entry.task, entry.name): entry for entry in _ENTRIES}
 PUBLISHED = {"classification": "imagenet", "segmentation": "coco"}

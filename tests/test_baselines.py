@@ -209,7 +209,7 @@ def sparse_feature(channels, height, width, seed=0):
 
 
 @pytest.mark.parametrize("name", [name for name in ("zlib", "zstd") if name in FEATURE_PRESENT])
-@given(shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)), bits=st.integers(1, 8), seed=st.integers(0, 99))
+@given(shape=st.tuples(*[st.integers(1, 9)] * 3), bits=st.integers(1, 8), seed=st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_rounded_features_are_off_by_half_a_level_at_most(name, shape, bits, seed):
     feature, codec = sparse_feature(*shape, seed), FEATURE_CODECS[name]
@@ -283,7 +283,8 @@ ABOUT = {"task": "classification", "benchmark": "test", "device": "cpu"}
 
 
 def run(rival, names, cache=None, table=CODECS, **options):
-    return sweep(rival, [table[name] for name in names], lambda: TopK(2), ABOUT, ResultCache(cache), batch_size=3, workers=2, **options)
+    chosen = [table[name] for name in names]
+    return sweep(rival, chosen, lambda: TopK(2), ABOUT, ResultCache(cache), batch_size=3, workers=2, **options)
 
 
 def test_a_sweep_counts_every_image_and_every_byte():
@@ -307,7 +308,7 @@ def test_the_network_sees_the_decoded_picture_normalised():
     dataset = Pictures(4)
     run(PixelRival(dataset, network), ["jpeg"], qualities={"jpeg": [5]})
     decoded = CODECS["jpeg"].decode(CODECS["jpeg"].encode(dataset.pixels(3), 5))
-    expected = (torch.from_numpy(decoded).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    expected = torch.from_numpy((decoded / 255 - MEAN) / STD).permute(2, 0, 1).float()
     assert any(torch.allclose(image, expected, atol=1e-6) for image in seen)
 
 
@@ -349,8 +350,10 @@ def test_processes_and_threads_give_the_same_bytes():
 
 
 def test_feature_rivals_run_front_codec_and_back():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
-    rival = FeatureRival(Pictures(), network, front=network[:2], back=lambda feature, size: network[2:](feature), split_point="S3")
+    layers = [nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
+    network = nn.Sequential(*layers).eval()
+    rival = FeatureRival(Pictures(), network, front=network[:2], back=lambda feature, size: network[2:](feature),
+                         split_point="S3")
     reports = run(rival, ["zlib"], table=FEATURE_CODECS, qualities={"zlib": [8]})
     assert reports[0]["split_point"] == "S3" and reports[0]["codec"] == "zlib"
     assert reports[0]["top1"] == reports[0]["baseline_top1"]

@@ -4,14 +4,16 @@ import csv
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import trapezoid
 from scipy.interpolate import PchipInterpolator
 
-from spic.curves import paper, tables
+from spic.curves import measure, paper, tables
 from spic.curves.__main__ import main
 from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, rising
 from spic.curves.figure import draw, rendered
@@ -30,7 +32,8 @@ def record(split_point="S1", factor=0, bpp=0.1, top1=70.0, **more):
 
 
 def rival(codec="jpeg", quality=10, **more):
-    made = record(**more) | {"codec": codec, "quality": quality, "chroma": "4:2:0", "settings": "plain", "versions": {codec: "x 1.0"}}
+    made = record(**more) | {"codec": codec, "quality": quality, "chroma": "4:2:0", "settings": "plain",
+                             "versions": {codec: "x 1.0"}}
     return {key: value for key, value in made.items() if key not in ("split_point", "compress_factor", "coder")}
 
 
@@ -51,7 +54,7 @@ def mean_gap(fit, first, second):
     """Mean of second minus first over the arguments they share, by the trapezoid rule on a fine grid."""
     low, high = max(first[0][0], second[0][0]), min(first[0][-1], second[0][-1])
     grid = np.linspace(low, high, 200_001)
-    return np.trapezoid(fit(*second)(grid) - fit(*first)(grid), grid) / (high - low)
+    return trapezoid(fit(*second)(grid) - fit(*first)(grid), grid) / (high - low)
 
 
 def percent(mean_log_ratio):
@@ -68,7 +71,8 @@ def test_deltas_of_the_circulated_example_agree_with_the_original_polynomial_met
         return np.poly1d(np.polyfit(x, y, 3))
 
     anchor, test = curve("a", *ANCHOR), curve("b", *TEST)
-    assert bd_rate(anchor, test).value == pytest.approx(percent(mean_gap(cubic, swapped(ANCHOR), swapped(TEST))), abs=0.03)
+    original = percent(mean_gap(cubic, swapped(ANCHOR), swapped(TEST)))
+    assert bd_rate(anchor, test).value == pytest.approx(original, abs=0.03)
     assert bd_rate(anchor, test).value == pytest.approx(31.38, abs=0.005)
     first, second = swapped(ANCHOR)[::-1], swapped(TEST)[::-1]
     assert bd_accuracy(anchor, test).value == pytest.approx(mean_gap(cubic, first, second), abs=0.003)
@@ -80,7 +84,8 @@ def test_bd_rate_agrees_with_a_second_implementation_on_the_papers_curves():
         for test in comparison.curves:
             delta = bd_rate(anchor, test)
             if anchor is not test and not delta.note:
-                expected = percent(mean_gap(PchipInterpolator, *(swapped(np.stack(rising(c), 1)) for c in (anchor, test))))
+                risen = [swapped(np.stack(rising(c), 1)) for c in (anchor, test)]
+                expected = percent(mean_gap(PchipInterpolator, *risen))
                 assert delta.value == pytest.approx(expected, abs=1e-3, rel=1e-5)
 
 
@@ -129,8 +134,8 @@ def test_rate_at_an_accuracy_is_linear_in_log_rate_and_nan_outside():
 
 def test_records_become_curves_sorted_by_rate(tmp_path):
     comparison = read([write(tmp_path, record(factor=0, bpp=0.3), record(factor=1, bpp=0.1), rival("jpeg2000"))])
-    assert [c.name for c in comparison.curves] == ["JPEG 2000", "S1"]
-    assert [p.setting for p in comparison.curves[1].points] == ["1", "0"]
+    assert [c.name for c in comparison.curves] == ["S1", "JPEG 2000"]
+    assert [p.setting for p in comparison.curves[0].points] == ["1", "0"]
     assert comparison.baseline == 76.0
     assert "JPEG 2000: chroma 4:2:0, plain; x 1.0" in comparison.notes
 
@@ -146,7 +151,8 @@ def test_coders_are_told_apart_only_where_they_differ(tmp_path):
 
 
 def test_seeds_become_a_mean_with_deviation(tmp_path):
-    comparison = read([write(tmp_path, record(seed=0, top1=70.0), record(seed=1, top1=72.0), record(seed=2, top1=74.0))])
+    records = [record(seed=seed, top1=70.0 + 2 * seed) for seed in range(3)]
+    comparison = read([write(tmp_path, *records)])
     (point,) = comparison.curves[0].points
     assert (point.accuracy, point.accuracy_deviation, point.seeds) == (72.0, 2.0, 3)
 
@@ -202,7 +208,8 @@ def test_a_folder_without_results_is_told(tmp_path):
 
 
 def test_time_to_answer_adds_edge_link_and_cloud(tmp_path):
-    made = record(bytes_per_image=1000, bpp=0.1, seconds={"front": 8.0, "encoder": 1.0, "encode": 1.0, "decode": 2.0, "back": 3.0})
+    spent = {"front": 8.0, "encoder": 1.0, "encode": 1.0, "decode": 2.0, "back": 3.0}
+    made = record(bytes_per_image=1000, bpp=0.1, seconds=spent)
     (row,) = tables.time_to_answer(read([write(tmp_path, made)]))
     assert (row["edge ms"], row["cloud ms"], row["bytes"]) == ("10.0", "5.0", "1500")
     assert row["1 Mbit/s"] == "27.0" and row["50 kbit/s"] == "255.0"
@@ -215,7 +222,8 @@ def test_measured_latency_wins_over_averaged_seconds(tmp_path):
 
 
 def test_cost_table_says_what_was_not_measured(tmp_path):
-    first, second = tables.edge_cost(read([write(tmp_path, record(edge_parameters=23_508_032, edge_macs=4.1e9), rival())]))[::-1]
+    records = record(edge_parameters=23_508_032, edge_macs=4.1e9), rival()
+    first, second = tables.edge_cost(read([write(tmp_path, *records)]))
     assert (first["edge parameters"], first["edge MMACs"], first["edge ms"]) == ("23,508,032", "4,100", "not measured")
     assert second["edge parameters"] == "not measured"
 
@@ -254,7 +262,8 @@ def test_figure_has_a_log_axis_a_dashed_baseline_and_every_curve():
 
 
 def test_no_two_curves_of_a_full_figure_look_alike():
-    names = ["S1", "S2", "S3", "US1", "US2", "JPEG", "WebP", "JPEG 2000", "AVIF", "HEVC", "AV1", "Variational", "Entropic Student"]
+    names = ["S1", "S2", "S3", "US1", "US2", "JPEG", "WebP", "JPEG 2000", "AVIF", "HEVC", "AV1", "Variational",
+             "Entropic Student", "S3 zlib", "S3 zstd", "S3 jpeg-tiles", "S3 webp-tiles"]
     comparison = dataclasses.replace(paper.comparisons()["paper-classification"], curves=tuple(
         curve(name, (0.1 + i, 60.0), (0.2 + i, 70.0)) for i, name in enumerate(names)))
     axes, _ = drawn(comparison)
@@ -302,6 +311,34 @@ def test_figure_command_writes_all_five_files(tmp_path, capsys):
 def test_paper_command_draws_four_figures(tmp_path):
     assert main(["paper", "--output", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.svg"))) == 4
+
+
+def test_run_command_measures_points_and_rivals_then_draws(tmp_path, monkeypatch, capsys):
+    commands = []
+
+    def fake(results):
+        def main(*argv):
+            commands.append(argv)
+            output = Path(argv[-1][argv[-1].index("--output") + 1])
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write(output.parent, *results, name=f"{output.stem}.json")
+            return 0
+        return main
+
+    monkeypatch.setattr(measure.val, "main", fake([record(), record(factor=1, bpp=0.2, top1=72.0)]))
+    monkeypatch.setattr(measure.baselines, "main", fake([rival()]))
+    argv = ["run", "--task", "classification", "--limit", "1000", "--runs", str(tmp_path / "r")]
+    assert main([*argv, "--output", str(tmp_path / "f")]) == 0
+    told = (tmp_path / "f.csv").read_text()
+    assert (tmp_path / "f.png").exists() and "S1" in told and "JPEG" in told
+    assert commands[0][0] == "classification" and "--limit" in commands[0][1] and "--limit" in commands[1][0]
+
+
+def test_run_command_ends_with_the_code_of_a_failing_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure.val, "main", lambda *argv: 2)
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--task", "segmentation", "--runs", str(tmp_path), "--output", str(tmp_path / "f")])
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("verb", ["bd", "links", "cost"])

@@ -40,9 +40,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--benchmark", help=f"one of {', '.join(sorted({name for _, name in BENCHMARKS}))} "
                             f"(default: the published one with --valdir, else {EMBEDDED})")
     add("--valdir", type=Path, help="data folder (default: the generated scenes)")
-    add("--codecs", nargs="+", metavar="NAME", help=f"of {', '.join(CODECS)}; with --features of {', '.join(FEATURE_CODECS)} "
-                                                    "(default: all)")
-    add("--qualities", nargs="+", default=[], metavar="NAME=Q,Q,...", help="instead of a codec's own sweep, as in jpeg=10,50")
+    add("--codecs", nargs="+", metavar="NAME",
+        help=f"of {', '.join(CODECS)}; with --features of {', '.join(FEATURE_CODECS)} (default: all)")
+    add("--qualities", nargs="+", default=[], metavar="NAME=Q,Q,...",
+        help="instead of a codec's own sweep, as in jpeg=10,50")
     add("--features", metavar="SPLIT", help="code the feature at this split point instead of the picture")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")

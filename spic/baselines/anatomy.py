@@ -26,13 +26,14 @@ def _parts(data: bytes, payload: int, header: int) -> Parts:
 # --- JPEG: marker segments (ITU-T T.81, Annex B) ---------------------------------------------------------------
 
 HUFFMAN_TABLE, SCAN, END_OF_IMAGE = 0xC4, 0xDA, 0xD9
+INSIDE_SCAN = (0, *range(0xD0, 0xD8))
 APPLICATION_OR_COMMENT = (*range(0xE0, 0xF0), 0xFE)
 
 
 def _scan_end(data: bytes, start: int) -> int:
     """Position of the marker that ends the entropy-coded data; stuffed zeros and restart markers belong to it."""
     position = data.find(b"\xff", start)
-    while position >= 0 and position + 1 < len(data) and (data[position + 1] == 0 or 0xD0 <= data[position + 1] <= 0xD7):
+    while 0 <= position < len(data) - 1 and data[position + 1] in INSIDE_SCAN:
         position = data.find(b"\xff", position + 2)
     return len(data) if position < 0 else position
 
@@ -80,6 +81,8 @@ def jpeg2000_parts(data: bytes) -> Parts:
     while 0 <= position and data[position : position + 2] == START_OF_TILE:
         length = int.from_bytes(data[position + 6 : position + 10], "big") or len(data) - 2 - position
         body = data.find(START_OF_DATA, position) + 2
+        if not 2 <= body - position <= length:
+            raise SpicError("a JPEG 2000 codestream whose tile parts do not fit their lengths")
         payload += position + length - body
         position += length
     return Parts(payload, len(data) - payload, 0)

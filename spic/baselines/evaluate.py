@@ -3,9 +3,9 @@
     rival = PixelRival(dataset, network)
     reports = sweep(rival, find_codecs()[0], lambda: TopK(1000), describe, ResultCache(folder))
 
-The codec sees the network's input crop (uint8, before normalisation), so that bits per pixel are per input pixel, as for
-the split points. Every picture is really decoded, and the network sees what came out. Each finished point is kept on disk
-with one row per image, so that an interrupted sweep goes on and a second figure costs nothing.
+The codec sees the network's input crop (uint8, before normalisation), so that bits per pixel are per input pixel, as
+for the split points. Every picture is really decoded, and the network sees what came out. Each finished point is kept
+on disk with one row per image, so that an interrupted sweep goes on and a second figure costs nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def normalise(pixels: Iterable[np.ndarray]) -> Tensor:
 class PixelRival:
     """The codec carries the picture; the whole network runs behind it.
 
-    dataset: `len`, `pixels(i)` → uint8 [H, W, 3], `label(i)` → int or integer [H, W]; network: [B, 3, H, W] → outputs.
+    dataset: `len`, `pixels(i)` → uint8 [H, W, 3], `label(i)` → int or integer [H, W].
+    network: normalised float [B, 3, H, W] → logits.
     """
 
     dataset: Any

@@ -4,7 +4,8 @@
     data = codec.encode(feature, quality=8)     # feature: float [C, h, w] of one image; 8 bits a value
     codec.decode(data)                          # float32 [C, h, w]
 
-zlib and zstd take values rounded to 1 to 8 bits; jpeg-tiles and webp-tiles lay the channels out as one grey 8-bit picture.
+zlib and zstd take values rounded to 1 to 8 bits; jpeg-tiles and webp-tiles lay the channels out as one grey 8-bit
+picture.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from spic.baselines.inputs import check_quality
 from spic.errors import SpicError, StreamError
 
 HEADER = struct.Struct("<HHHBff")  # channels, height, width, quality, least and greatest value
-MAX_VALUES = 1 << 28
+MAX_VALUES = 1 << 24  # about twice the largest feature here, 2048×65×65
 
 
 @cache
@@ -110,11 +111,18 @@ class FeatureCodec:
         return HEADER.pack(*feature.shape, quality, low, high) + self.pack(levels, quality)
 
     def decode(self, data: bytes) -> np.ndarray:
-        *shape, quality, low, high = HEADER.unpack_from(data)
-        if math.prod(shape) > MAX_VALUES:
-            raise StreamError(f"{self.name}: a feature of shape {shape} is larger than any network here makes")
-        levels = self.unpack(data[HEADER.size :], tuple(shape)).astype(np.float32)
-        return levels * np.float32((high - low) / ((1 << self.bits(quality)) - 1)) + np.float32(low)
+        """StreamError for bytes that `encode` did not make."""
+        try:
+            *shape, quality, low, high = HEADER.unpack_from(data)
+            levels = (1 << self.bits(check_quality(self, quality))) - 1
+            if not 0 < math.prod(shape) <= MAX_VALUES:
+                raise StreamError(f"{self.name}: no network here makes a feature of shape {tuple(shape)}")
+            values = self.unpack(data[HEADER.size :], tuple(shape)).astype(np.float32)
+        except StreamError:
+            raise
+        except Exception as error:  # every library has its own for damaged data
+            raise StreamError(f"{self.name}: not a coded feature ({error})") from None
+        return values * np.float32((high - low) / levels) + np.float32(low)
 
     def parts(self, data: bytes) -> Parts:
         return Parts(len(data) - HEADER.size, HEADER.size, 0)

@@ -35,7 +35,7 @@ def network_id(network: Any) -> str:
     if not isinstance(network, torch.nn.Module):
         return "function"
     state = network.state_dict()
-    return _digest(*(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes() for name, tensor in state.items()))
+    return _digest(*(name.encode() + tensor.cpu().contiguous().numpy().tobytes() for name, tensor in state.items()))
 
 
 class ResultCache:

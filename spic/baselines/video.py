@@ -42,11 +42,11 @@ def hevc_options(quality: int) -> dict[str, str]:
 
 
 def av1_options(quality: int) -> dict[str, str]:
-    return {"preset": "4", "crf": str(quality), "svtav1-params": "lp=1:avif=1"}
+    return {"preset": "5", "crf": str(quality), "svtav1-params": "lp=1:avif=1"}
 
 
 def rgb_to_planes(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] with even H and W → uint8 [H·3/2, W]: Y over Cb over Cr, full-range BT.601, chroma box-averaged."""
+    """uint8 [H, W, 3], H and W even → uint8 [H·3/2, W]: Y over Cb over Cr, full-range BT.601, chroma averaged."""
     luma, *chroma = Image.fromarray(image).convert("YCbCr").split()
     planes = [luma, *(plane.reduce(2) for plane in chroma)]
     return np.concatenate([np.asarray(plane).ravel() for plane in planes]).reshape(-1, image.shape[1])
@@ -90,7 +90,8 @@ class VideoCodec:
                 av.codec.Codec(library, mode)
             except ValueError:
                 raise SpicError(f"{self.name}: this PyAV ({av.__version__}) was built without {library}") from None
-        return f"{self.library} (PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))})"
+        libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
+        return f"{self.library} (PyAV {av.__version__}, libavcodec {libavcodec})"
 
     def encode(self, image: np.ndarray, quality: int) -> bytes:
         quality = check_quality(self, quality)

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,6 @@ class Workers:
     def submit(self, load: Callable[[int], np.ndarray], index: int, codec: Any, quality: int | None) -> Future:
         """Load item `index` and carry it through the codec; the future holds a Passage."""
         if codec is not None and codec.holds_gil and self.count > 1:
-            processes = self.processes
-            return self.threads.submit(lambda: processes.submit(transmit_by_name, codec.name, quality, load(index)).result())
+            carry = partial(self.processes.submit, transmit_by_name, codec.name, quality)
+            return self.threads.submit(lambda: carry(load(index)).result())
         return self.threads.submit(lambda: transmit(codec, quality, load(index)))

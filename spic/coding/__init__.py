@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from spic.coding.coder import Coder
 from spic.coding.frequency import FrequencyTable
+from spic.coding.huffman import HuffmanTables
+from spic.coding.rans import RansTables
 from spic.errors import SpicError
 
 __all__ = ["CODERS", "Coder", "FrequencyTable", "make_coder"]
 
 
-def _huffman(table: FrequencyTable):
+def _huffman(table: FrequencyTable, threads: int | None):
     from spic.coding.engine.huffman_cpu import HuffmanCpu
-    from spic.coding.huffman import HuffmanTables
 
-    engine = HuffmanCpu(HuffmanTables(table.distributions))
+    engine = HuffmanCpu(HuffmanTables(table.distributions), threads)
     return lambda n_symbols: engine
 
 
-def _rans(table: FrequencyTable):
+def _rans(table: FrequencyTable, threads: int | None):
     from spic.coding.engine.rans_cpu import RansCpu
-    from spic.coding.rans import RansTables
 
-    return lambda n_symbols: RansCpu(RansTables(table.distributions, n_symbols))
+    return lambda n_symbols: RansCpu(RansTables(table.distributions, n_symbols), threads)
 
 
 CODERS = {"huffman": _huffman, "rans": _rans}
@@ -32,4 +32,4 @@ def make_coder(name: str, table: FrequencyTable, device="cpu", threads: int | No
     threads: at most so many (default: torch's number of threads)."""
     if name not in CODERS:
         raise SpicError(f"unknown coder {name!r}, choose from {', '.join(CODERS)}")
-    return Coder(name, table, CODERS[name](table), device, threads)
+    return Coder(name, table, CODERS[name](table, threads), device)

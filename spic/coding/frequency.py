@@ -23,6 +23,7 @@ import numpy as np
 
 from spic.coding.symbols import symbol_matrix
 from spic.errors import SpicError
+from spic.points import write_atomically
 
 FORMAT_VERSION = 1
 MAX_TABLE_SYMBOL = 65535
@@ -96,13 +97,9 @@ class FrequencyTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table; the file appears complete or not at all."""
-        part = Path(f"{path}.{os.getpid()}.part")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self.to_json()) + "\n", "utf-8")
-            os.replace(part, path)
+            write_atomically(Path(path), (json.dumps(self.to_json()) + "\n").encode())
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise SpicError(f"frequency table {path}: cannot be written ({error.strerror})") from None
 
     @property
@@ -146,7 +143,7 @@ class FrequencyTable:
         """How often each cell of the table occurs in symbols [B, ...]: int64 [distributions, width + 1].
 
         The last column counts symbols beyond the table's largest one."""
-        matrix = symbol_matrix(symbols)
+        matrix = symbol_matrix(symbols).numpy()
         cells = np.minimum(matrix, self.width)
         if self.index is not None:
             cells += self.contexts(symbols.shape[1:]) * (self.width + 1)
@@ -176,7 +173,7 @@ class FrequencyTable:
         escapes = np.where(counts == 0, histogram[:, :-1], 0)
         bits = float((histogram[:, :-1] * costs).sum() + (histogram[:, -1:] * np.log2(totals)).sum())
         bits += float((escapes.sum(axis=0) * _escape_bits(np.arange(self.width))).sum())
-        beyond = symbol_matrix(symbols)
+        beyond = symbol_matrix(symbols).numpy()
         return bits + float(_escape_bits(beyond[beyond >= self.width]).sum())
 
 
@@ -192,7 +189,7 @@ class SymbolCounter:
 
     def add(self, symbols) -> None:
         """Count symbols [B, C, h, w]; values above 65535 stay out of the table and will be escaped."""
-        matrix = symbol_matrix(symbols)
+        matrix = symbol_matrix(symbols).numpy()
         rows = symbols.shape[1] if self.tables == "channel" else 1
         width = max(self._counts.shape[1], min(int(matrix.max(initial=0)), MAX_TABLE_SYMBOL) + 1)
         if self._counts.size == 0:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import BinaryIO
 
-from spic.coding.coder import MAX_SYMBOLS, checked_shape
+from spic.coding.symbols import MAX_SYMBOLS, checked_shape
 from spic.errors import SpicError, StreamError
 
 MAGIC = b"SPIC"

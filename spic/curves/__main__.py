@@ -1,9 +1,10 @@
-"""Curves from result files.
+"""Rate-accuracy curves from result files, or from scratch.
 
     python -m spic.curves figure runs/scenes --output Figures/scenes-classification
     python -m spic.curves bd runs/scenes --anchor HEVC
     python -m spic.curves links runs/scenes
     python -m spic.curves cost runs/scenes
+    python -m spic.curves run --task classification --output Figures/scenes-classification
     python -m spic.curves paper
 """
 
@@ -12,10 +13,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from spic.cli import check_writable, guarded
-from spic.curves import paper, tables
+from spic.curves import measure, paper, tables
 from spic.curves.figure import draw, rendered
 from spic.curves.results import RATES, Comparison, read
 from spic.errors import SpicError
@@ -25,33 +27,56 @@ from spic.points import write_atomically
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m spic.curves", description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    told = {
-        "figure": (figure, "all points as CSV, the figure as PNG and SVG, Bjøntegaard deltas, a caption"),
-        "bd": (bd, "Bjøntegaard deltas between the curves, and bits at one point under the uncompressed network"),
-        "links": (links, "time to answer over links of 50 kbit/s to 100 Mbit/s"),
-        "cost": (cost, "bits, accuracy and edge cost of every point"),
-    }
-    for name, (run, help_text) in told.items():
-        verb = verbs.add_parser(name, help=help_text, description=help_text)
-        verb.add_argument("results", nargs="+", type=Path, help="JSON files of val.py or spic.baselines, or folders of them")
-        verb.add_argument("--rate", choices=RATES, default="bpp", help="which bits count (default: %(default)s)")
-        verb.set_defaults(run=run)
-        if name in ("figure", "bd"):
-            verb.add_argument("--anchor", nargs="+", default=[], help="compare with these curves only (default: all)")
-        needed = name == "figure"
-        verb.add_argument("--output", type=Path, required=needed,
-                          help="name of the figure's files, without an ending" if needed else "also write a CSV file")
-        if needed:
-            verb.add_argument("--title", default="", help="above the figure (default: task, benchmark, images)")
-    verb = verbs.add_parser("paper", help="the paper's four figures, from the numbers read off them")
-    verb.add_argument("--output", type=Path, default=Path("Figures"), help="folder (default: %(default)s)")
-    verb.set_defaults(run=redraw_paper)
+    for name, (command, add_arguments, told) in VERBS.items():
+        verb = verbs.add_parser(name, help=told, description=told)
+        add_arguments(verb)
+        verb.set_defaults(command=command)
     return parser.parse_args(argv)
+
+
+def _add_results(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("results", nargs="+", type=Path, help="JSON files of val.py or spic.baselines, or folders of them")
+    verb.add_argument("--rate", choices=RATES, default="bpp", help="which bits count (default: %(default)s)")
+
+
+def _add_table(verb: argparse.ArgumentParser) -> None:
+    _add_results(verb)
+    verb.add_argument("--output", type=Path, help="also write a CSV file")
+
+
+def _add_anchor(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--anchor", nargs="+", default=[], help="compare with these curves only (default: all)")
+
+
+def _add_deltas(verb: argparse.ArgumentParser) -> None:
+    _add_table(verb)
+    _add_anchor(verb)
+
+
+def _add_picture(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--output", type=Path, required=True, help="name of the figure's files, without an ending")
+    verb.add_argument("--title", default="", help="above the figure (default: task, benchmark, images)")
+    _add_anchor(verb)
+
+
+def _add_figure(verb: argparse.ArgumentParser) -> None:
+    _add_results(verb)
+    _add_picture(verb)
+
+
+def _add_run(verb: argparse.ArgumentParser) -> None:
+    measure.add_arguments(verb)
+    verb.add_argument("--rate", choices=RATES, default="bpp", help="which bits count (default: %(default)s)")
+    _add_picture(verb)
+
+
+def _add_folder(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--output", type=Path, default=Path("Figures"), help="folder (default: %(default)s)")
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    return guarded(lambda: args.run(args))
+    return guarded(lambda: args.command(args))
 
 
 def _comparison(args: argparse.Namespace) -> Comparison:
@@ -63,33 +88,34 @@ def _comparison(args: argparse.Namespace) -> Comparison:
     return comparison
 
 
-def write_figure(comparison: Comparison, output: Path, anchors: list[str] = []) -> list[Path]:
-    """PNG, SVG, CSV of points, CSV of deltas and caption; returns the files."""
+def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = ()) -> None:
+    """PNG, SVG, CSV of points, CSV of deltas and caption; prints their names."""
     deltas = tables.deltas(comparison, anchors)
     equal = tables.rates_at_equal_accuracy(comparison)
     caption = "\n\n".join([*comparison.notes, tables.as_text(equal), tables.as_text(deltas)]) + "\n"
     parts = {**{f".{kind}": data for kind, data in rendered(draw(comparison)).items()},
              ".csv": tables.as_csv(tables.points(comparison)).encode(), ".bd.csv": tables.as_csv(deltas).encode(),
              ".txt": caption.encode()}
-    files = [output.with_name(output.name + ending) for ending in parts]
-    for file, data in zip(files, parts.values()):
+    for ending, data in parts.items():
+        file = output.with_name(output.name + ending)
         check_writable(file)
         write_atomically(file, data)
-    return files
+        print(file)
 
 
 def figure(args: argparse.Namespace) -> None:
-    comparison = _comparison(args)
-    if args.title:
-        comparison = dataclasses.replace(comparison, title=args.title)
-    for file in write_figure(comparison, args.output, args.anchor):
-        print(file)
+    write_figure(dataclasses.replace(_comparison(args), title=args.title), args.output, args.anchor)
+
+
+def run(args: argparse.Namespace) -> None:
+    check_writable(args.output)
+    args.results = [measure.measure(args)]
+    figure(args)
 
 
 def redraw_paper(args: argparse.Namespace) -> None:
     for name, comparison in paper.comparisons().items():
-        for file in write_figure(comparison, args.output / name):
-            print(file)
+        write_figure(comparison, args.output / name)
 
 
 def _show(table: tables.Table, output: Path | None) -> None:
@@ -111,6 +137,16 @@ def links(args: argparse.Namespace) -> None:
 
 def cost(args: argparse.Namespace) -> None:
     _show(tables.edge_cost(_comparison(args)), args.output)
+
+
+VERBS = {
+    "figure": (figure, _add_figure, "all points as CSV, the figure as PNG and SVG, Bjøntegaard deltas, a caption"),
+    "bd": (bd, _add_deltas, "Bjøntegaard deltas, and the bits at one point under the uncompressed network"),
+    "links": (links, _add_table, "time to answer over links of 50 kbit/s to 100 Mbit/s"),
+    "cost": (cost, _add_table, "bits, accuracy and edge cost of every point"),
+    "run": (run, _add_run, "measure all points and rivals, then draw the figure; what is done already is kept"),
+    "paper": (redraw_paper, _add_folder, "the paper's four figures, from the numbers read off them"),
+}
 
 
 if __name__ == "__main__":

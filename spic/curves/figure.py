@@ -1,14 +1,16 @@
 """The figure: accuracy over bits per pixel (logarithmic), one line per curve, dashed for the uncompressed network.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; every curve also has its own marker, and the line styles
-group them (solid S, dashed US, thin rivals), so that a grey print is readable too.
+Colours are Okabe and Ito's, which colour-blind readers tell apart; every curve also has its own marker, and the line
+styles group them (solid S, dashed US, thin rivals), so that a grey print is readable too.
 """
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -22,6 +24,7 @@ BLUE, VERMILION, GREEN, SKY, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "
 BLACK, GREY = "#000000", "#7F7F7F"
 SIZE = (7.2, 4.8)  # inches
 DPI = 200
+METADATA = {"png": {"Software": None}, "svg": {"Date": None}}  # no version and no date in the files
 FLOOR = 0.6  # of the uncompressed accuracy: nothing below is shown
 
 
@@ -45,16 +48,21 @@ def _unsupervised(colour: str, marker: str, size: float) -> Style:
 
 STYLES = {
     "S1": _split(VERMILION, "*", 11), "S2": _split(BLUE, "D", 6), "S3": _split(GREEN, "^", 7.5),
-    "US1": _unsupervised(VERMILION, "*", 11), "US2": _unsupervised(BLUE, "D", 6), "US3": _unsupervised(GREEN, "^", 7.5),
+    "US1": _unsupervised(VERMILION, "*", 11), "US2": _unsupervised(BLUE, "D", 6),
+    "US3": _unsupervised(GREEN, "^", 7.5),
     "JPEG": Style(BLACK, "o"), "WebP": Style(PURPLE, "s"), "JPEG 2000": Style(GREY, "x", size=6),
-    "AVIF": Style(ORANGE, "P", size=6.5), "HEVC": Style(SKY, "v", size=6.5), "AV1": Style(ORANGE, ">", "-.", hollow=True),
+    "AVIF": Style(ORANGE, "P", size=6.5), "AV1": Style(ORANGE, ">", "-.", hollow=True),
+    "HEVC": Style(SKY, "v", size=6.5),
     "Variational": Style(PURPLE, "h", size=6.5), "Entropic Student": Style(ORANGE, "X", size=6.5),
 }
-SPARE = [Style(colour, marker, ":", hollow=True) for marker, colour in zip("<pHd8s", (BLACK, SKY, GREEN, PURPLE, BLUE, GREY))]
+SPARE_COLOURS = (BLACK, SKY, GREEN, PURPLE, BLUE, GREY)
+SPARE = [Style(colour, marker, ":", hollow=True) for marker, colour in zip("<pHd8s", SPARE_COLOURS)]
 
 
-def style_of(name: str, position: int) -> Style:
-    return STYLES.get(name) or SPARE[position % len(SPARE)]
+def styles_of(names: Iterable[str]) -> dict[str, Style]:
+    """A known curve always looks the same; others take the spare styles in turn."""
+    spare = cycle(SPARE)
+    return {name: STYLES[name] if name in STYLES else next(spare) for name in names}
 
 
 def draw(comparison: Comparison) -> Figure:
@@ -63,12 +71,14 @@ def draw(comparison: Comparison) -> Figure:
         raise SpicError("nothing to draw: no result has a finite accuracy and a rate above zero")
     figure = Figure(SIZE, layout="constrained")
     axes = figure.add_subplot()
-    for position, curve in enumerate(comparison.curves):
-        _draw_curve(axes, curve, style_of(curve.name, position))
+    styles = styles_of(curve.name for curve in comparison.curves)
+    for curve in comparison.curves:
+        _draw_curve(axes, curve, styles[curve.name])
     _draw_baseline(axes, comparison)
     _dress(axes, comparison)
     columns = 4 if len(comparison.curves) > 6 else max(3, math.ceil(len(comparison.curves) / 2))
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3)
+    handles = [container[0] for container in axes.containers]
+    figure.legend(handles, [container.get_label() for container in axes.containers], loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3)
     return figure
 
 
@@ -83,7 +93,7 @@ def _draw_curve(axes: Axes, curve: Curve, style: Style) -> None:
         yerr=[p.accuracy_deviation for p in points] if several else None,
         label=curve.name, color=style.colour, marker=style.marker, linestyle=style.line, linewidth=style.width,
         markersize=style.size, markerfacecolor="white" if style.hollow else style.colour, markeredgewidth=1.2,
-        capsize=2.5, elinewidth=1.0,
+        capsize=2.5, elinewidth=1.0, ecolor=BLACK, barsabove=True,
     )
 
 
@@ -108,13 +118,14 @@ def _dress(axes: Axes, comparison: Comparison) -> None:
     axes.set_axisbelow(True)
     axes.margins(x=0.04, y=0.08)
     # a rival that breaks down at its lowest rates would squeeze the rest: its line leaves the figure below
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], FLOOR * comparison.baseline) if math.isfinite(comparison.baseline) else None)
+    if axes.get_ylim()[0] < FLOOR * comparison.baseline:
+        axes.set_ylim(bottom=FLOOR * comparison.baseline)
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
     """{"png": bytes, "svg": bytes}; the same figure gives the same bytes."""
     with matplotlib.rc_context({"svg.hashsalt": "spic", "svg.fonttype": "none"}):
-        return {kind: _save(figure, kind, metadata) for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None}))}
+        return {kind: _save(figure, kind, metadata) for kind, metadata in METADATA.items()}
 
 
 def _save(figure: Figure, kind: str, metadata: dict) -> bytes:

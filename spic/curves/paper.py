@@ -36,5 +36,6 @@ def _comparison(read_off: dict, task: str, splits: tuple[str, ...], title: str) 
         for name in (*splits, *RIVALS)
     )
     benchmark = BENCHMARKS[task]
-    return Comparison(task, benchmark, curves, figure["baseline"]["value"], notes=(read_off["source"], read_off["uncertainty"]),
-                      title=f"{title}: {figure['baseline']['name']} on {benchmark}, as published", rate="published bpp")
+    baseline = figure["baseline"]
+    return Comparison(task, benchmark, curves, baseline["value"], notes=(read_off["source"], read_off["uncertainty"]),
+                      title=f"{title}: {baseline['name']} on {benchmark}, as published", rate="published bpp")

@@ -154,8 +154,8 @@ def _baseline(records: list[dict], unit: Task) -> float:
     if not values:
         return math.nan
     if max(values) - min(values) > unit.same_baseline:
-        raise SpicError(f"the results come from different networks: uncompressed {unit.label} from {min(values):.4g} to "
-                        f"{max(values):.4g}")
+        raise SpicError(f"the results come from different networks: uncompressed {unit.label} "
+                        f"from {min(values):.4g} to {max(values):.4g}")
     return statistics.median(values)
 
 
@@ -178,7 +178,15 @@ def _by_curve(records: list[dict]) -> dict[str, list[dict]]:
         varying = [key for key in VARIANTS if len({str(member.get(key)) for member in members}) > 1]
         for member in members:
             curves[" ".join([name, *(str(member.get(key)) for key in varying)])].append(member)
-    return dict(sorted(curves.items()))
+    return dict(sorted(curves.items(), key=lambda item: _place(item[0], item[1][0])))
+
+
+def _place(name: str, record: dict) -> tuple[int, str]:
+    """Split points come first, then picture codecs in their usual order, then all else."""
+    if "codec" not in record and "curve" not in record:
+        return 0, name
+    order = list(CODEC_NAMES.values())
+    return (1 + order.index(name), name) if name in order else (len(order) + 1, name)
 
 
 def _curve(name: str, records: list[dict], rate: str) -> Curve:

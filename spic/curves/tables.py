@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at
 from spic.curves.results import Comparison, Point
 
-LINKS = {"50 kbit/s": 50e3, "200 kbit/s": 200e3, "1 Mbit/s": 1e6, "5 Mbit/s": 5e6, "20 Mbit/s": 20e6, "100 Mbit/s": 100e6}
+LINKS = {"50 kbit/s": 50e3, "200 kbit/s": 200e3, "1 Mbit/s": 1e6, "5 Mbit/s": 5e6, "20 Mbit/s": 20e6,
+         "100 Mbit/s": 100e6}
 EDGE_STAGES, CLOUD_STAGES = ("front", "encoder", "encode"), ("decode", "decoder", "back", "network")
 
 Table = list[dict]
@@ -113,7 +114,8 @@ def edge_cost(comparison: Comparison) -> Table:
         {
             "curve": curve.name, "setting": point.setting, "bpp": f"{point.bpp:.4g}",
             comparison.unit.key: f"{point.accuracy:.{comparison.unit.digits}f}",
-            "edge parameters": _count(point.mean("edge_parameters")), "edge MMACs": _count(point.mean("edge_macs"), 1e6),
+            "edge parameters": _count(point.mean("edge_parameters")),
+            "edge MMACs": _count(point.mean("edge_macs"), 1e6),
             "edge ms": _milliseconds(_seconds(point, "edge_seconds", EDGE_STAGES)),
         }
         for curve in comparison.curves for point in curve.drawable()

@@ -27,7 +27,8 @@ class CamVid(Dataset):
 
     def __init__(self, root: Path, split: str = "test", limit: int | None = None):
         folder = root / split
-        names = sorted(n for n in os.listdir(folder) if n.lower().endswith(IMG_EXTENSIONS)) if folder.is_dir() else []
+        files = os.listdir(folder) if folder.is_dir() else ()
+        names = sorted(name for name in files if name.lower().endswith(IMG_EXTENSIONS))
         if not names:
             raise SpicError(f"no pictures in {folder}; expected CamVid as the SegNet tutorial packs it: "
                             f"{split}/ and {split}annot/ (README, Real photos)")
@@ -51,7 +52,7 @@ class CamVid(Dataset):
             with Image.open(path) as image:
                 labels = np.array(image, dtype=np.int64)
         except OSError as error:
-            raise UnreadableImage(f"cannot read the labels {path} ({error}); each picture needs its annotation") from error
+            raise UnreadableImage(f"cannot read the labels {path} ({error}); each picture needs one") from error
         if labels.shape != IMAGE_SIZE:
             raise UnreadableImage(f"{path} has shape {labels.shape}, expected {IMAGE_SIZE} class numbers")
         return torch.from_numpy(labels)

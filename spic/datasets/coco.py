@@ -82,6 +82,15 @@ class CocoSegmentation(Dataset):
                                   f"says {mask.size[0]}x{mask.size[1]}; image and annotation file do not match")
         return self.transform(image, mask)
 
+    def pixels(self, index: int) -> np.ndarray:
+        """The network's input before normalisation: uint8 [513, 513, 3]."""
+        return np.asarray(scale_and_crop(read_rgb(self.paths[index])))
+
+    def label(self, index: int) -> torch.Tensor:
+        """int64 [513, 513]."""
+        mask = Image.fromarray(self.class_mask(self.ids[index]))
+        return torch.from_numpy(np.array(scale_and_crop(mask, nearest=True), dtype=np.int64))
+
     def class_mask(self, image_id: int) -> np.ndarray:
         """uint8 [H, W] class numbers; where instances overlap, the one annotated first keeps its pixels."""
         record = self._coco.imgs[image_id]

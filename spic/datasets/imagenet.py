@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Callable, Sequence
 
+import numpy as np
 from torch.utils.data import Dataset
 from torchvision import transforms
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -13,15 +14,23 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from spic.datasets.images import MEAN, STD, evenly_spread, read_rgb
 from spic.errors import SpicError
 
-IMAGE_SIZE = (224, 224)
+RESIZE, CROP = 256, 224  # as published
 # The 1000 WordNet ids in the class order of the ImageNet challenge 2012 (and of torchvision's weights).
 WORDNET_IDS = tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text().split())
 
+IMAGENETTE_CLASSES = ("n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+                      "n03394916", "n03417042", "n03425413", "n03445777", "n03888257")
+IMAGENETTE_SIZE = 160
 
-def evaluation_transform() -> Callable:
-    """Shorter side to 256, centre crop 224, ImageNet normalisation: as published, float32 [3, 224, 224]."""
-    return transforms.Compose([transforms.Resize(256), transforms.CenterCrop(IMAGE_SIZE), transforms.ToTensor(),
-                               transforms.Normalize(MEAN, STD)])
+
+def geometry(resize: int = RESIZE, crop: int = CROP) -> Callable:
+    """Shorter side to ``resize``, centre crop: PIL image -> PIL image of crop x crop."""
+    return transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(crop)])
+
+
+def normalisation() -> Callable:
+    """PIL image -> float32 [3, H, W] with ImageNet's mean and deviation."""
+    return transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
 
 class ClassFolders(Dataset):
@@ -32,10 +41,11 @@ class ClassFolders(Dataset):
     """
 
     def __init__(self, folder: Path, classes: Sequence[str] = WORDNET_IDS, limit: int | None = None,
-                 transform: Callable | None = None):
+                 transform: Callable | None = None, resize: int = RESIZE, crop: int = CROP):
         self.num_classes = len(classes)
-        self.image_size = IMAGE_SIZE
-        self.transform = transform or evaluation_transform()
+        self.image_size = (crop, crop)
+        self._geometry = geometry(resize, crop)
+        self.transform = transform or transforms.Compose([self._geometry, normalisation()])
         samples = [(path, label) for label, name in enumerate(classes) for path in _pictures(folder / name)]
         if not samples:
             raise SpicError(f"the class folders in {folder} hold no pictures; expected files such as NAME.jpg in them")
@@ -48,6 +58,13 @@ class ClassFolders(Dataset):
 
     def __getitem__(self, index: int):
         return self.transform(read_rgb(self.paths[index])), self.labels[index]
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The network's input before normalisation: uint8 [H, W, 3]."""
+        return np.asarray(self._geometry(read_rgb(self.paths[index])))
+
+    def label(self, index: int) -> int:
+        return self.labels[index]
 
 
 def _pictures(folder: Path) -> list[str]:
@@ -78,6 +95,13 @@ def _class_root(folder: Path, classes: Sequence[str], split: str) -> Path:
 
 
 def open(valdir: str | os.PathLike, limit: int | None = None, classes: Sequence[str] = WORDNET_IDS,
-         split: str = "val", transform: Callable | None = None) -> ClassFolders:
+         split: str = "val", transform: Callable | None = None, resize: int = RESIZE, crop: int = CROP) -> ClassFolders:
     """The data set in `valdir` (the class folders themselves, or a parent with `<split>/`); `limit`: an even subset."""
-    return ClassFolders(_class_root(Path(valdir), classes, split), classes, limit, transform)
+    return ClassFolders(_class_root(Path(valdir), classes, split), classes, limit, transform, resize, crop)
+
+
+def open_imagenette(valdir: str | os.PathLike | None, limit: int | None = None, split: str = "val") -> ClassFolders:
+    """Imagenette (ten ImageNet classes) at 160 pixels, its shorter side in the public 160 px download."""
+    if valdir is None:
+        raise SpicError("imagenette: say where the pictures are with --valdir DIR (README, Real photos)")
+    return open(valdir, limit, IMAGENETTE_CLASSES, split, resize=IMAGENETTE_SIZE, crop=IMAGENETTE_SIZE)

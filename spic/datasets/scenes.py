@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from spic.cli import guarded, natural, positive
 from spic.datasets import cache, coco, drawing, imagenet
 from spic.datasets.shapes import SHAPES
 from spic.errors import SpicError
@@ -207,14 +208,14 @@ def _write_picture(folder: Path, task: str, split: str, seed: int, index: int) -
     """Draw and write one picture unless a former run did; its SHA-256 and size."""
     path = folder / _TASKS[task].name(split, index)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        cache.make_folder(path.parent)
         cache.write_whole(path, _jpeg(_TASKS[task].draw(seed, split, index)[0]))
     data = path.read_bytes()
     return hashlib.sha256(data).digest(), len(data)
 
 
 def _start_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end soon after it was killed: the queue alone would let a worker wait for ever."""
+    """Leave Ctrl-C to the parent, and end soon after it was killed: the queue alone would keep a worker for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch():
@@ -301,17 +302,12 @@ def main(argv: list[str] | None = None) -> int:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--split", choices=("train", "val"), default="val")
-    parser.add_argument("--count", type=int, help="pictures; None: the size of the validation set")
+    parser.add_argument("--count", type=positive, help="pictures; None: the size of the validation set")
     parser.add_argument("--root", help="folder to write into; None: the cache folder")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, help="processes; None: one per core")
+    parser.add_argument("--seed", type=natural, default=0)
+    parser.add_argument("--workers", type=positive, help="processes; None: one per core")
     args = parser.parse_args(argv)
-    try:
-        print(ensure_scenes(**vars(args)))
-    except SpicError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: print(ensure_scenes(**vars(args))))
 
 
 if __name__ == "__main__":

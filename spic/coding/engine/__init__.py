@@ -1,7 +1,7 @@
-"""Engines: the same bytes as spic/coding/reference.py, fast. An engine knows arrays only; spic/coding/coder.py wraps it.
+"""Engines: the bytes of spic/coding/reference.py, fast. An engine is made for one table and one number of symbols N.
 
-encode(matrix int32 [B, N], contexts int32 [N]) -> (buffer uint8, starts int64 [B], stops int64 [B])
-decode(buffer uint8, offsets int64 [B + 1], contexts int32 [N]) -> (matrix int32 [B, N], status int32 [B], see STATUS)
+encode(matrix int32 tensor [B, N] on the engine's device, contexts int32 array [N]) → list of B payloads
+decode(payloads, contexts) → (matrix int32 tensor [B, N], status int32 array [B], see STATUS)
 """
 
 OK, TRUNCATED, BAD_ESCAPE, LEFT_OVER = range(4)
@@ -12,6 +12,3 @@ STATUS = {
     LEFT_OVER: "bytes left over, or a wrong end of the payload",
 }
 """What a decoder found wrong with a payload."""
-
-PADDING = 8
-"""Bytes that follow the last payload in a decoder's buffer, so that wide reads stay inside."""

@@ -7,6 +7,7 @@ from numba import int64, uint8, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK, TRUNCATED
 from spic.coding.engine.compiled import inlined, kernel
+from spic.coding.engine.cpu import CpuEngine
 from spic.coding.huffman import BURST, LOOKUP_BITS, HuffmanTables
 
 ESCAPE_BITS = 28
@@ -18,11 +19,12 @@ REUSE = 4
 """Look-ups from one 64-bit window: 4 × 12 bits of the 57 that are always valid."""
 
 
-class HuffmanCpu:
-    def __init__(self, tables: HuffmanTables):
+class HuffmanCpu(CpuEngine):
+    def __init__(self, tables: HuffmanTables, threads: int | None = None):
+        super().__init__(threads)
         self.tables = tables
 
-    def encode(self, matrix: np.ndarray, contexts: np.ndarray):
+    def encode_part(self, matrix, contexts):
         room = matrix.shape[1] * ((self.tables.longest + ESCAPE_BITS + 7) // 8) + 8
         starts = np.arange(len(matrix)) * room
         out = np.empty(len(matrix) * room, np.uint8)
@@ -30,15 +32,10 @@ class HuffmanCpu:
         _encode(matrix, contexts, self.tables.entries, self.tables.width, out, starts, stops)
         return out, starts, stops
 
-    def decode(self, buffer: np.ndarray, offsets: np.ndarray, contexts: np.ndarray):
-        matrix = np.empty((len(offsets) - 1, len(contexts)), np.int32)
-        status = np.empty(len(matrix), np.int32)
+    def decode_part(self, buffer, offsets, contexts, matrix, status):
         t = self.tables
-        single = len(t.bounds) == 2
-        _decode(
-            buffer, offsets, contexts, t.bursts, single, t.lookup, t.codes, t.values, t.bounds, t.entries, t.width, matrix, status
-        )
-        return matrix, status
+        codes = (t.bursts, len(t.bounds) == 2, t.lookup, t.codes, t.values, t.bounds, t.entries, t.width)
+        _decode(buffer, offsets, contexts, *codes, matrix, status)
 
 
 @inlined

@@ -7,6 +7,7 @@ from numba import int64, uint8, uint32, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK
 from spic.coding.engine.compiled import inlined, kernel
+from spic.coding.engine.cpu import CpuEngine
 from spic.coding.rans import RansTables
 
 LANES = 4
@@ -15,11 +16,12 @@ SYMBOL_BYTES = 6
 """The most that one symbol adds to a payload: an escape, its length and 23 raw bits."""
 
 
-class RansCpu:
-    def __init__(self, tables: RansTables):
+class RansCpu(CpuEngine):
+    def __init__(self, tables: RansTables, threads: int | None = None):
+        super().__init__(threads)
         self.tables = tables
 
-    def encode(self, matrix: np.ndarray, contexts: np.ndarray):
+    def encode_part(self, matrix, contexts):
         room = matrix.shape[1] * SYMBOL_BYTES + 8
         out = np.empty(len(matrix) * room, np.uint8)
         starts = np.empty(len(matrix), np.int64)
@@ -27,12 +29,9 @@ class RansCpu:
         _encode(matrix, contexts, t.entries, t.width, t.slots, t.precision, out, starts)
         return out, starts, np.arange(1, len(matrix) + 1) * room
 
-    def decode(self, buffer: np.ndarray, offsets: np.ndarray, contexts: np.ndarray):
-        matrix = np.empty((len(offsets) - 1, len(contexts)), np.int32)
-        status = np.empty(len(matrix), np.int32)
+    def decode_part(self, buffer, offsets, contexts, matrix, status):
         t = self.tables
         _decode(buffer, offsets, contexts, t.lookup, t.entries, t.width, t.precision, matrix, status)
-        return matrix, status
 
 
 @inlined

@@ -1,0 +1,147 @@
+"""What val.py's road costs, as ratios measured in one run: against the network alone, and against the published way.
+
+    python bench/val.py --split_point S1 --compress_factor 0
+    python bench/val.py --benchmark imagenet --backbone_weights random --batch_size 16 --threads 2
+
+All loops take the same images from memory, in the same batches, and take turns, so that a busy machine disturbs all alike:
+the uncompressed network; the split network with its bottleneck but no coder; the road of val.py (front, encoder, coding,
+frames, decoding, decoder, back, checks and counts) with either coder, in fp32 and in bf16; and the published way: contiguous
+fp32 tensors, symbols coded one by one in Python, nothing decoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from codec import PythonHuffman
+from machine import describe
+from tqdm import tqdm
+
+from spic.benchmarks import Benchmark, find
+from spic.cli import check_writable, guarded, pick_device, boolean, positive
+from spic.evaluate import Settings, Station, lay_roads
+from spic.networks import NETWORKS
+from spic.networks.split import join, parts
+from spic.points import load_points, select
+from spic.quantize import dequantize, quantize
+
+IMAGE_SIZE = {"classification": (224, 224), "segmentation": (513, 513)}
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--task", default="classification", choices=IMAGE_SIZE)
+    add("--benchmark", default="scenes")
+    add("--split_point", default="S1")
+    add("--compress_factor", default="0")
+    add("--backbone_weights", type=Path, help="a state dict, or 'random' (default: the shipped or official one)")
+    add("--batch_size", type=positive, default=32)
+    add("--batches", type=positive, default=4, help="per turn")
+    add("--rounds", type=positive, default=7)
+    add("--threads", type=positive, help="threads of torch (default: all cores)")
+    add("--gpu", type=boolean, default=False)
+    add("--output", type=Path)
+    return parser.parse_args(argv)
+
+
+def split_forward(station: Station, images: torch.Tensor) -> torch.Tensor:
+    """The split network with its bottleneck, without a coder."""
+    edge, cloud = station.roads[0].edge, station.roads[0].cloud
+    coded, uncoded = parts(station.front(images))
+    symbols = quantize(edge.encoder(coded), edge.step)
+    return cloud.back(join(cloud.decoder(dequantize(symbols, cloud.step)), uncoded), tuple(images.shape[-2:]))
+
+
+def published_way(station: Station, images: torch.Tensor) -> dict:
+    """A contiguous copy of the halves, and the Python coder: the loop the published scripts run."""
+    halves = copy.deepcopy((station.front, station.roads[0].edge.encoder, station.roads[0].cloud.decoder, station.back))
+    front, encoder, decoder, back = (half.to(memory_format=torch.contiguous_format) for half in halves)
+    step, coder = station.roads[0].edge.step, PythonHuffman(station.roads[0].edge.table)
+    images = images.contiguous()
+    known = torch.tensor(list(station.roads[0].edge.table.counts), device=images.device)
+
+    def loop() -> None:
+        coded, uncoded = parts(front(images))
+        symbols = quantize(encoder(coded), step)
+        back(join(decoder(dequantize(symbols, step)), uncoded), tuple(images.shape[-2:])).argmax(1)
+        coder.encode(torch.where(torch.isin(symbols, known), symbols, 0).cpu().flatten(1).numpy())  # it has no escape
+
+    return {"published way": loop}
+
+
+def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
+    """Name -> what to time."""
+    device = pick_device(args.gpu)
+    points = select(load_points(), args.task, args.benchmark, [args.split_point], [args.compress_factor])
+    network = build(benchmark, args.backbone_weights).to(device, memory_format=torch.channels_last)
+    size = IMAGE_SIZE[args.task]
+    images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
+    images = images.to(device, memory_format=torch.channels_last)
+    targets = torch.zeros(args.batch_size, *(() if args.task == "classification" else size), dtype=torch.int64)
+    roads = {coder: lay_roads(benchmark, network, points, size, Settings(coder, device))[0] for coder in ("huffman", "rans")}
+
+    def road(station: Station, amp: bool) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            station.roads[0].travel(station.front(images), targets, range(args.batch_size))
+
+    timed = {"uncompressed network": lambda: network(images), "split network, no coding": lambda: split_forward(roads["rans"], images)}
+    timed |= {f"road, {coder}{', bf16' * amp}": lambda s=station, a=amp: road(s, a)
+              for amp in (False, True) for coder, station in roads.items()}
+    return timed | published_way(roads["rans"], images)
+
+
+def build(benchmark: Benchmark, weights: Path | None):
+    """The network with real weights, or with random ones where only time matters (BatchNorm fitted to noise)."""
+    if str(weights) != "random":
+        return benchmark.build_network(weights)
+    torch.manual_seed(0)
+    network = NETWORKS[benchmark.task](benchmark.width, benchmark.num_classes).requires_grad_(False)
+    network.train()(torch.randn(8, 3, 128, 128))
+    return network.eval()
+
+
+@torch.inference_mode()
+def take_turns(timed: dict, batches: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each loop in each round; a first round warms up and does not count."""
+    seconds = {name: [] for name in timed}
+    for _ in tqdm(range(rounds + 1), "rounds"):
+        for name, loop in timed.items():
+            start = time.perf_counter()
+            for _ in range(batches):
+                loop()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def _run(args: argparse.Namespace) -> None:
+    check_writable(args.output)
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    seconds = take_turns(loops(find(args.task, args.benchmark), args), args.batches, args.rounds)
+    images = args.batches * args.batch_size
+    rows = {name: {"images_per_second": images / statistics.median(values),
+                   "over_split_network": _ratio(values, seconds["split network, no coding"]),
+                   "faster_than_published": _ratio(seconds["published way"], values)} for name, values in seconds.items()}
+    point = f"{args.task}/{args.benchmark}/{args.split_point}/{args.compress_factor}"
+    print(f"{point}, batches of {args.batch_size}\n{'':<28}{'images/s':>10}{'time / split network':>22}{'speed / published':>19}")
+    for name, row in rows.items():
+        print(f"{name:<28}{row['images_per_second']:>10.1f}{row['over_split_network']:>22.3f}{row['faster_than_published']:>19.2f}")
+    if args.output:
+        args.output.write_text(json.dumps({"machine": describe(), "point": point, "rows": rows}, indent=2) + "\n")
+
+
+def _ratio(values: list[float], reference: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(values, reference))
+
+
+if __name__ == "__main__":
+    arguments = parse()
+    raise SystemExit(guarded(lambda: _run(arguments)))

@@ -1,0 +1,73 @@
+"""What the CPU engines share: batches split among threads, payloads joined and cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+PADDING = 8
+"""Bytes that follow the last payload in a decoder's buffer, so that wide reads stay inside."""
+SYMBOLS_PER_THREAD = 1 << 16
+"""A batch is split among threads into parts of at least this many symbols."""
+
+
+class CpuEngine:
+    """A subclass has the kernels: encode_part and decode_part work on a part of a batch, without the interpreter lock.
+
+    threads: at most so many; None: as many as torch uses."""
+
+    def __init__(self, threads: int | None = None):
+        self.threads = threads
+
+    def encode_part(self, matrix: np.ndarray, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Symbols [B, N] → (buffer, starts, stops) of the payloads."""
+        raise NotImplementedError
+
+    def decode_part(self, buffer: np.ndarray, offsets: np.ndarray, contexts: np.ndarray, matrix: np.ndarray, status: np.ndarray):
+        """Fill matrix [B, N] and status [B] from the payloads between consecutive offsets [B + 1] of the buffer."""
+        raise NotImplementedError
+
+    def encode(self, matrix: torch.Tensor, contexts: np.ndarray) -> list[bytes]:
+        rows = matrix.numpy()
+        parts = self._for_each_part(rows.shape, lambda part: _cut(*self.encode_part(rows[part], contexts)))
+        return [payload for part in parts for payload in part]
+
+    def decode(self, payloads: Sequence[bytes], contexts: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        matrix = np.empty((len(payloads), len(contexts)), np.int32)
+        status = np.empty(len(payloads), np.int32)
+        offsets = np.zeros(len(payloads) + 1, np.int64)
+        np.cumsum([len(payload) for payload in payloads], out=offsets[1:])
+        buffer = np.frombuffer(b"".join([*payloads, bytes(PADDING)]), np.uint8)
+
+        def decode_part(part: slice) -> None:
+            self.decode_part(buffer, offsets[part.start : part.stop + 1], contexts, matrix[part], status[part])
+
+        self._for_each_part(matrix.shape, decode_part)
+        return torch.from_numpy(matrix), status
+
+    def _for_each_part(self, shape: tuple[int, int], work: Callable[[slice], object]) -> list:
+        images, n_symbols = shape
+        threads = self.threads or torch.get_num_threads()
+        count = max(1, min(threads, images, images * n_symbols // SYMBOLS_PER_THREAD))
+        edges = [images * i // count for i in range(count + 1)]
+        parts = [slice(a, b) for a, b in zip(edges, edges[1:])]
+        return [work(parts[0])] if count == 1 else list(_pool().map(work, parts))
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="spic-coding")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def _cut(buffer: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[bytes]:
+    view = memoryview(buffer)
+    return [bytes(view[a:b]) for a, b in zip(starts.tolist(), stops.tolist())]

@@ -1,0 +1,56 @@
+"""All that one figure needs, measured: every operating point of a benchmark, and every rival, on the same pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from spic import val
+from spic.baselines import __main__ as baselines
+from spic.benchmarks import EMBEDDED, PUBLISHED
+from spic.cli import boolean, positive
+
+SHARED = ("benchmark", "valdir", "backbone_weights", "limit", "gpu", "workers")  # said alike to both commands
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", choices=PUBLISHED, required=True)
+    add("--benchmark", help=f"default: the published one with --valdir, else {EMBEDDED}")
+    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
+    add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
+    add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 (default: all)")
+    add("--coder", default="rans", help="huffman (as published) or rans (default: %(default)s)")
+    add("--codecs", nargs="+", help="rivals (default: all that work here)")
+    add("--features", nargs="*", default=[], metavar="SPLIT", help="also plain compression of the features here")
+    add("--limit", type=positive, help="use only N images, evenly spread over the set")
+    add("--gpu", type=boolean, default=False, metavar="True|False", help="run the networks on the GPU")
+    add("--workers", type=positive, default=2, help="processes that load images, cores for codecs (default: %(default)s)")
+    add("--runs", type=Path, help="folder of the results, completed when it exists (default: runs/<benchmark>-<task>)")
+
+
+def _words(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
+    """The options of `names` that were given, as a command line."""
+    given = ((name, getattr(args, name)) for name in names)
+    return [word for name, value in given if value is not None for word in (f"--{name}", str(value))]
+
+
+def measure(args: argparse.Namespace) -> Path:
+    """Run what is not done yet; returns the folder of results. A step that fails ends the command with its code."""
+    benchmark = args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED)
+    folder = args.runs or Path("runs") / f"{benchmark}-{args.task}"
+    shared = _words(args, SHARED)
+    _step(val.main(args.task, [*shared, "--coder", args.coder, "--split_point", *args.split_point,
+                               "--compress_factor", "all", "--output", str(folder / "points")]))
+    rivals = ["--task", args.task, *shared]
+    chosen = ["--codecs", *args.codecs] if args.codecs else []
+    _step(baselines.main([*rivals, *chosen, "--output", str(folder / "rivals.json")]))
+    for split_point in args.features:
+        output = str(folder / f"features-{split_point}.json")
+        _step(baselines.main([*rivals, "--features", split_point, "--output", output]))
+    return folder
+
+
+def _step(code: int) -> None:
+    if code:
+        raise SystemExit(code)

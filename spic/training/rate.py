@@ -1,0 +1,148 @@
+"""Rate estimators: how many bits a bottleneck's feature will cost, as something that has a gradient.
+
+All take the feature in units of the step, [B, C, h, w], non-negative, and give bits per image, [B]. They exist in
+training only; what is transmitted is coded with a static frequency table. While training, a symbol is stood for by the
+feature plus uniform noise of one step (Balle et al. 2017); in evaluation mode by the rounded feature.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAST_LIKELIHOOD = 1e-9
+HYPER_CHANNELS = 8
+LEAST_SPREAD = 0.05  # in steps
+LEVELS = 512  # symbols a soft table knows; larger ones cost what the last one costs
+
+
+def _noisy(x: Tensor, training: bool) -> Tensor:
+    return x + torch.rand_like(x) - 0.5 if training else x.round()
+
+
+def _bits(likelihood: Tensor) -> Tensor:
+    """Likelihoods [B, ...] -> bits per image [B]."""
+    return -likelihood.clamp_min(LEAST_LIKELIHOOD).log2().flatten(1).sum(1)
+
+
+class Density(nn.Module):
+    """A learned density per channel: a monotone network of four stages gives the cumulative distribution.
+
+    Stage k: x -> x softplus(h) + b, then x + tanh(a) tanh(x); the last one ends in a sigmoid instead.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        shape = (4, 1, channels, 1, 1)
+        self.h = nn.Parameter(torch.full(shape, 0.5))
+        self.b = nn.Parameter(torch.zeros(shape).uniform_(-0.5, 0.5))
+        self.a = nn.Parameter(torch.zeros((3, *shape[1:])))
+
+    def cumulative(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] -> probability of a smaller value, as a logit."""
+        for h, b, a in zip(self.h[:3], self.b[:3], self.a):
+            x = x * F.softplus(h) + b
+            x = x + a.tanh() * x.tanh()
+        return x * F.softplus(self.h[3]) + self.b[3]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Probability mass of [x - 1/2, x + 1/2]."""
+        low, high = self.cumulative(x - 0.5), self.cumulative(x + 0.5)
+        sign = -torch.sign(low + high).detach()  # the tail in which a difference of sigmoids keeps its digits
+        return (torch.sigmoid(sign * high) - torch.sigmoid(sign * low)).abs()
+
+
+class Factorized(nn.Module):
+    """One learned density per channel (Balle et al. 2017)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.density = Density(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _bits(self.density(_noisy(x, self.training)))
+
+
+class Hyperprior(nn.Module):
+    """The structure found in the published checkpoints: a hyper-latent of 8 channels predicts each feature's spread.
+
+        feature -> depthwise 3x3, BN -> 1x1 to 8, BN -> hyper-latent, rated by a Density
+        hyper-latent -> 1x1 transposed, BN -> depthwise transposed 3x3, BN -> spread of a Laplacian around 0
+
+    Features are not negative: the left half of the Laplacian is folded onto the right one.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, HYPER_CHANNELS, 1), nn.BatchNorm2d(HYPER_CHANNELS))
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(HYPER_CHANNELS, channels, 1), nn.BatchNorm2d(channels),
+            nn.ConvTranspose2d(channels, channels, 3, padding=1, groups=channels), nn.BatchNorm2d(channels))
+        self.density = Density(HYPER_CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        latent = _noisy(self.encoder(x), self.training)
+        spread = F.softplus(self.decoder(latent)) + LEAST_SPREAD
+        return _bits(self.density(latent)) + _bits(folded_laplacian(_noisy(x, self.training), spread))
+
+
+def folded_laplacian(x: Tensor, spread: Tensor) -> Tensor:
+    """Mass of [x - 1/2, x + 1/2] under a Laplacian of scale ``spread`` folded at 0; around 0 the middle bin, once."""
+    size = x.abs()
+    tail = 0.5 * torch.exp(-(size - 0.5).clamp_min(0) / spread) * -torch.expm1(-1 / spread)
+    middle = 1 - 0.5 * (torch.exp(-(0.5 - size).clamp_min(0) / spread) + torch.exp(-(size + 0.5) / spread))
+    return torch.where(size >= 0.5, 2 * tail, middle)
+
+
+class L1(nn.Module):
+    """The heuristic the papers improve on: one bit per step of size. A sparsity term, not an estimate of the rate."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.abs().flatten(1).sum(1)
+
+
+class Table(nn.Module):
+    """The static table's own code length, made soft: linear between the lengths of neighbouring symbols.
+
+    The table follows the symbols of the recent batches. ``tables`` is shared (one for all channels) or channel.
+    A hundredth of a geometric distribution is mixed in, so that symbols not seen yet have a length too.
+    """
+
+    MEMORY = 0.98  # of the counts, per batch
+    GEOMETRIC = 0.01
+
+    def __init__(self, channels: int, tables: str = "shared"):
+        super().__init__()
+        self.register_buffer("counts", torch.zeros(channels if tables == "channel" else 1, LEVELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.transpose(0, 1).reshape(len(self.counts), -1).clamp(0, LEVELS - 2)
+        if self.training:
+            self._follow(rows.detach().round().long())
+        lengths = self.lengths()
+        low = rows.detach().floor().long() if self.training else rows.round().long()
+        here = lengths.gather(1, low)
+        if self.training:
+            here = here + (rows - low) * (lengths.gather(1, low + 1) - here)
+        return here.reshape(x.shape[1], len(x), -1).sum((0, 2))
+
+    def _follow(self, symbols: Tensor) -> None:
+        seen = torch.zeros_like(self.counts).scatter_add_(1, symbols, torch.ones_like(symbols, dtype=torch.float32))
+        self.counts.mul_(self.MEMORY if self.counts.any() else 0).add_(seen)
+
+    def lengths(self) -> Tensor:
+        """Bits of each symbol, [distributions, LEVELS]."""
+        share = self.counts / self.counts.sum(1, keepdim=True).clamp_min(1)
+        mean = (share @ torch.arange(LEVELS, dtype=share.dtype, device=share.device)).clamp_min(0.05)[:, None]
+        steps = torch.arange(LEVELS, device=share.device)
+        tail = (1 / (1 + mean)).log() + steps * (mean / (1 + mean)).log()
+        return -torch.log2(((1 - self.GEOMETRIC) * share + self.GEOMETRIC * tail.exp()).clamp_min(1e-12))
+
+
+ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table}
