@@ -44,48 +44,53 @@ class Codec:
 
 
 def ours(table: FrequencyTable, device: str, threads: int | None, suffix: str) -> list[Codec]:
-    coders = {name: make_coder(name, table, device, threads) for name in ("huffman", "rans")}
+    coders = {name: make_coder(name, table, device, threads=threads) for name in ("huffman", "rans")}
     return [Codec(f"{n}, {suffix}", lambda s, c=c: c.encode(torch.as_tensor(s, device=device)),
                   lambda p, n, c=c: c.decode(p, (n,))) for n, c in coders.items()]  # fmt: skip
 
 
 class PythonHuffman:
-    """Symbol by symbol through a dictionary, bit by bit back: how the published code does it."""
+    """Symbol by symbol through a dictionary, bit by bit back, as the published code has it: its symbols are dequantised
+    float32 values, and every decoded one is compared with an end-of-file object."""
+
+    end_of_file = object()
 
     def __init__(self, table: FrequencyTable):
-        self.codes = huffman_code(table.counts)
-        self.symbols = {code: symbol for symbol, code in self.codes.items()}
+        codes = huffman_code(table.counts)
+        self.codes = {self.end_of_file if s == END else np.float32(s): code for s, code in codes.items()}
 
     def encode(self, symbols: np.ndarray) -> list[bytes]:
-        return [bytes(self._bytes(image.tolist())) for image in symbols]
+        return [bytes(self._bytes(image)) for image in symbols.astype(np.float32)]
 
-    def _bytes(self, symbols: list[int]):
+    def _bytes(self, values: np.ndarray):
         held, count = 0, 0
-        for symbol in symbols:
-            length, code = self.codes[symbol]
+        for value in values:
+            length, code = self.codes[value]
             held, count = (held << length) + code, count + length
             while count >= 8:
                 count -= 8
                 yield held >> count
                 held &= (1 << count) - 1
         if count:
-            length, code = self.codes[END]
+            length, code = self.codes[self.end_of_file]
             held, count = (held << length) + code, count + length
             yield held >> count - 8 if count >= 8 else held << 8 - count
 
     def decode(self, payloads: list[bytes], n: int) -> np.ndarray:
-        return np.array([self._symbols(payload, n) for payload in payloads])
+        values = {code: value for value, code in self.codes.items()}
+        return np.array([list(self._values(payload, values, n)) for payload in payloads]).astype(np.int32)
 
-    def _symbols(self, payload: bytes, n: int) -> list[int]:
-        found, held, count = [], 0, 0
+    def _values(self, payload: bytes, values: dict, n: int):
+        held, count, found = 0, 0, 0
         for byte in payload:
-            for shift in range(7, -1, -1):
-                held, count = (held << 1) + (byte >> shift & 1), count + 1
-                symbol = self.symbols.get((count, held))
-                if symbol is not None and len(found) < n:
-                    found.append(symbol)
-                    held, count = 0, 0
-        return found
+            for bit in (128, 64, 32, 16, 8, 4, 2, 1):
+                held, count = (held << 1) + bool(byte & bit), count + 1
+                if (count, held) in values:
+                    value = values[count, held]
+                    if value == self.end_of_file or found == n:
+                        return
+                    yield value
+                    held, count, found = 0, 0, found + 1
 
 
 def probabilities(table: FrequencyTable) -> np.ndarray:

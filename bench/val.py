@@ -26,8 +26,10 @@ from tqdm import tqdm
 from spic.benchmarks import Benchmark, find
 from spic.cli import check_writable, guarded, pick_device, boolean, positive
 from spic.evaluate import Settings, Station, lay_roads
-from spic.networks import NETWORKS
-from spic.networks.split import join, parts
+from spic.networks import NETWORKS, cut
+from spic.networks.fold import fold_batch_norm
+from spic.networks.split import first, join, parts
+from spic.pipeline import load_point
 from spic.points import load_points, select
 from spic.quantize import dequantize, quantize
 
@@ -59,19 +61,20 @@ def split_forward(station: Station, images: torch.Tensor) -> torch.Tensor:
     return cloud.back(join(cloud.decoder(dequantize(symbols, cloud.step)), uncoded), tuple(images.shape[-2:]))
 
 
-def published_way(station: Station, images: torch.Tensor) -> dict:
-    """A contiguous copy of the halves, and the Python coder: the loop the published scripts run."""
-    halves = copy.deepcopy((station.front, station.roads[0].edge.encoder, station.roads[0].cloud.decoder, station.back))
-    front, encoder, decoder, back = (half.to(memory_format=torch.contiguous_format) for half in halves)
-    step, coder = station.roads[0].edge.step, PythonHuffman(station.roads[0].edge.table)
+def published_way(benchmark: Benchmark, plain, point, images: torch.Tensor) -> dict:
+    """Contiguous tensors, BatchNorm on its own, the Python coder, nothing decoded: the loop the published scripts run."""
     images = images.contiguous()
-    known = torch.tensor(list(station.roads[0].edge.table.counts), device=images.device)
+    front, back = cut(plain, benchmark.cut_after(point))
+    bottleneck, table = load_point(point, first(front(images[:1])).shape[1])
+    coder = PythonHuffman(table)
+    known = torch.tensor(list(table.counts))
 
     def loop() -> None:
         coded, uncoded = parts(front(images))
-        symbols = quantize(encoder(coded), step)
-        back(join(decoder(dequantize(symbols, step)), uncoded), tuple(images.shape[-2:])).argmax(1)
-        coder.encode(torch.where(torch.isin(symbols, known), symbols, 0).cpu().flatten(1).numpy())  # it has no escape
+        symbols = quantize(bottleneck.encoder(coded), point.step)
+        back(join(bottleneck.decoder(dequantize(symbols, point.step)), uncoded), tuple(images.shape[-2:])).argmax(1)
+        symbols = symbols.cpu()
+        coder.encode(torch.where(torch.isin(symbols, known), symbols, 0).flatten(1).numpy())  # it has no escape
 
     return {"published way": loop}
 
@@ -80,7 +83,8 @@ def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
     """Name -> what to time."""
     device = pick_device(args.gpu)
     points = select(load_points(), args.task, args.benchmark, [args.split_point], [args.compress_factor])
-    network = build(benchmark, args.backbone_weights).to(device, memory_format=torch.channels_last)
+    plain = build(benchmark, args.backbone_weights).to(device)
+    network = fold_batch_norm(copy.deepcopy(plain)).to(memory_format=torch.channels_last)
     size = IMAGE_SIZE[args.task]
     images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
     images = images.to(device, memory_format=torch.channels_last)
@@ -94,7 +98,7 @@ def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
     timed = {"uncompressed network": lambda: network(images), "split network, no coding": lambda: split_forward(roads["rans"], images)}
     timed |= {f"road, {coder}{', bf16' * amp}": lambda s=station, a=amp: road(s, a)
               for amp in (False, True) for coder, station in roads.items()}
-    return timed | published_way(roads["rans"], images)
+    return timed | published_way(benchmark, plain, points[0], images)
 
 
 def build(benchmark: Benchmark, weights: Path | None):
@@ -107,7 +111,6 @@ def build(benchmark: Benchmark, weights: Path | None):
     return network.eval()
 
 
-@torch.inference_mode()
 def take_turns(timed: dict, batches: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of each loop in each round; a first round warms up and does not count."""
     seconds = {name: [] for name in timed}
@@ -122,6 +125,7 @@ def take_turns(timed: dict, batches: int, rounds: int) -> dict[str, list[float]]
     return {name: values[1:] for name, values in seconds.items()}
 
 
+@torch.inference_mode()
 def _run(args: argparse.Namespace) -> None:
     check_writable(args.output)
     torch.set_num_threads(args.threads or torch.get_num_threads())

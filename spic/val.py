@@ -14,6 +14,7 @@ from spic.cli import boolean, check_writable, existing, guarded, natural, pick_d
 from spic.coding import CODERS
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
+from spic.networks.fold import fold_batch_norm
 from spic.points import load_points, select, sha256
 
 _BATCH_SIZE = {"classification": 64, "segmentation": 4}
@@ -80,7 +81,8 @@ def _run(task: str, args: argparse.Namespace) -> None:
 def _measure(benchmark, args: argparse.Namespace, points: list, settings: Settings) -> dict:
     """Run the points; returns point -> its road, counted over all processes."""
     dataset = benchmark.open_data(args.valdir, args.limit)
-    network = benchmark.build_network(args.backbone_weights).to(settings.device, memory_format=torch.channels_last)
+    network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
+    network.to(settings.device, memory_format=torch.channels_last)
     stations = lay_roads(benchmark, network, points, dataset.image_size, settings)
     roads = evaluate(stations, dataset, METRICS[benchmark.task](benchmark.num_classes), settings)
     return {road.point: road for road in roads}

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
+import torch
+
 from spic.coding.coder import Coder
+from spic.coding.engine.choice import ENGINES, TABLES, engine_maker
 from spic.coding.frequency import FrequencyTable
-from spic.coding.huffman import HuffmanTables
-from spic.coding.rans import RansTables
 from spic.errors import SpicError
 
-__all__ = ["CODERS", "Coder", "FrequencyTable", "make_coder"]
+__all__ = ["CODERS", "ENGINES", "Coder", "FrequencyTable", "make_coder"]
+
+CODERS = tuple(TABLES)
 
 
-def _huffman(table: FrequencyTable, threads: int | None):
-    from spic.coding.engine.huffman_cpu import HuffmanCpu
+def make_coder(name: str, table: FrequencyTable, device="cpu", engine: str | None = None, threads: int | None = None) -> Coder:
+    """The coder of this name ("huffman" or "rans") for this table.
 
-    engine = HuffmanCpu(HuffmanTables(table.distributions), threads)
-    return lambda n_symbols: engine
-
-
-def _rans(table: FrequencyTable, threads: int | None):
-    from spic.coding.engine.rans_cpu import RansCpu
-
-    return lambda n_symbols: RansCpu(RansTables(table.distributions, n_symbols), threads)
-
-
-CODERS = {"huffman": _huffman, "rans": _rans}
-
-
-def make_coder(name: str, table: FrequencyTable, device="cpu", threads: int | None = None) -> Coder:
-    """The coder of this name for this table; decoded symbols lie on `device`.
-    threads: at most so many (default: torch's number of threads)."""
+    device: where decoded symbols shall lie.  engine: "cpu", "gpu", or None for the one that suits the device.
+    threads: the CPU engine uses at most so many (default: as many as torch)."""
     if name not in CODERS:
         raise SpicError(f"unknown coder {name!r}, choose from {', '.join(CODERS)}")
-    return Coder(name, table, CODERS[name](table, threads), device)
+    device = torch.device(device)
+    return Coder(name, table, engine_maker(name, table, device, engine, threads), device)

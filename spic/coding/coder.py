@@ -27,7 +27,8 @@ class Coder:
         """Integer symbols [B, ...] → one payload per image. Values without a count in the table are escaped;
         negative ones and ones above 2**24 - 1 are a SpicError."""
         contexts = self.table.contexts(symbols.shape[1:])
-        return self._engine(len(contexts)).encode(symbol_matrix(symbols, self.device), contexts)
+        engine = self._engine(len(contexts))
+        return engine.encode(symbol_matrix(symbols, engine.device), contexts)
 
     def decode(self, payloads: Sequence[bytes], shape: Sequence[int]) -> torch.Tensor:
         """Payloads → int32 symbols [B, *shape] on the coder's device; a payload that encode cannot have made is a StreamError."""
@@ -35,7 +36,7 @@ class Coder:
         contexts = self.table.contexts(shape)
         matrix, status = self._engine(len(contexts)).decode(payloads, contexts)
         _check(status)
-        return matrix.reshape(len(payloads), *shape)
+        return matrix.to(self.device).reshape(len(payloads), *shape)
 
 
 def _check(status: np.ndarray) -> None:

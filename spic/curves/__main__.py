@@ -35,7 +35,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _add_results(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("results", nargs="+", type=Path, help="JSON files of val.py or spic.baselines, or folders of them")
+    verb.add_argument("results", nargs="+", type=Path, help="JSON files of val.py or spic.baselines, or their folders")
     verb.add_argument("--rate", choices=RATES, default="bpp", help="which bits count (default: %(default)s)")
 
 

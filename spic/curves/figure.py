@@ -78,7 +78,8 @@ def draw(comparison: Comparison) -> Figure:
     _dress(axes, comparison)
     columns = 4 if len(comparison.curves) > 6 else max(3, math.ceil(len(comparison.curves) / 2))
     handles = [container[0] for container in axes.containers]
-    figure.legend(handles, [container.get_label() for container in axes.containers], loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3)
+    names = [container.get_label() for container in axes.containers]
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3)
     return figure
 
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", nargs="*", default=[], metavar="SPLIT", help="also plain compression of the features here")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run the networks on the GPU")
-    add("--workers", type=positive, default=2, help="processes that load images, cores for codecs (default: %(default)s)")
+    add("--workers", type=positive, default=2, help="image loaders, cores for codecs (default: %(default)s)")
     add("--runs", type=Path, help="folder of the results, completed when it exists (default: runs/<benchmark>-<task>)")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from spic.datasets import cache
+from spic.datasets.images import evenly_spread
 from spic.errors import SpicError
 from spic.networks import cut_many
 from spic.points import write_atomically
@@ -44,19 +45,23 @@ class Views:
     """Network inputs made from a data set: item i is (image [3, H, W], target or None).
 
     ``crop``: side of random square crops (fixed by ``seed``), ``per_image`` of them; None: the image as it is.
+    ``limit``: use only so many images, evenly spread.
     """
 
-    def __init__(self, dataset, crop: int | None = None, per_image: int = 1, seed: int = 0):
+    def __init__(self, dataset, crop: int | None = None, per_image: int = 1, seed: int = 0, limit: int | None = None):
         self.dataset, self.crop, self.per_image, self.seed = dataset, crop, per_image, seed
+        self.indices = evenly_spread(range(len(dataset)), limit)
 
     def __len__(self) -> int:
-        return len(self.dataset) * self.per_image
+        return len(self.indices) * self.per_image
 
     def __getitem__(self, index: int):
-        item = self.dataset[index // self.per_image]
+        item = self.dataset[self.indices[index // self.per_image]]
         image, target = item if isinstance(item, tuple) else (item, None)
-        if self.crop is None:
-            return image, target
+        target = None if target is None else torch.as_tensor(target)
+        return (image, target) if self.crop is None else self._cropped(index, image, target)
+
+    def _cropped(self, index: int, image: Tensor, target: Tensor | None):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         top, left = (int(torch.randint(side - self.crop + 1, (), generator=generator)) for side in image.shape[-2:])
         window = (..., slice(top, top + self.crop), slice(left, left + self.crop))
@@ -66,7 +71,7 @@ class Views:
     def identity(self) -> str:
         """Changes when the views would."""
         paths = hashlib.sha256("\n".join(map(str, self.dataset.paths)).encode()).hexdigest()
-        return f"{paths} {self.crop} {self.per_image} {self.seed}"
+        return f"{paths} {len(self.indices)} {self.crop} {self.per_image} {self.seed} {self.dataset.image_size}"
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -98,7 +103,7 @@ def _fill(network, cuts: list[str], views: Views, threads: int, dtype, stores: d
         cache.make_folder(stores[name])
     cache.check_disk_space(stores[cuts[0]], need, "keeping the front's features")
     files = [_mapped(stores[name] / "features.bin", (len(views), *shape), dtype) for name, shape in zip(cuts, shapes)]
-    targets = None if target is None else torch.zeros(len(views), *torch.as_tensor(target).shape, dtype=torch.int16)
+    targets = None if target is None else torch.zeros(len(views), *target.shape, dtype=torch.int16)
 
     def work(start: int) -> int:
         stop = min(start + BATCH, len(views))
@@ -109,7 +114,7 @@ def _fill(network, cuts: list[str], views: Views, threads: int, dtype, stores: d
                 feature = front(feature)
                 file[start:stop] = feature
         if targets is not None:
-            targets[start:stop] = torch.stack([torch.as_tensor(item[1]) for item in items])
+            targets[start:stop] = torch.stack([item[1] for item in items])
         return stop - start
 
     for _ in in_threads(work, range(0, len(views), BATCH), threads, "features of the front"):

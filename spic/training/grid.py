@@ -30,7 +30,7 @@ from spic.networks import cut
 from spic.networks.split import depth
 from spic.points import ROOT, SPLIT_POINTS, TASKS, load_points
 from spic.training import checkpoint
-from spic.training.features import FeatureSet, Views, compute
+from spic.training.features import FeatureSet, compute
 from spic.training.fit import Options, fit, identity
 from spic.training.parallel import cores
 from spic.training.sources import SOURCES
@@ -133,8 +133,9 @@ def _make_bench(benchmark: str, task: str, data: Path | None, jobs: list[Job], r
     network = find(task, benchmark).build_network()
     locations = sorted({job.location for job in jobs}, key=lambda location: depth(network, location))
     source = SOURCES[benchmark, task]
-    training = compute(network, locations, source.views(data), cores())
-    counting = compute(network, locations, Views(source.counting(data)), cores(), torch.float32)
+    learning, counted = source.views(source.open(data, source.bottlenecks))
+    training = compute(network, locations, learning, cores())
+    counting = compute(network, locations, counted, cores(), torch.float32)
     return Bench(network, training, counting, runs)
 
 

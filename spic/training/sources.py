@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.data import Dataset
 from torchvision import transforms
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from spic.datasets import camvid, imagenet, scenes
+from spic.datasets import camvid, coco, imagenet, scenes
+from spic.datasets.images import evenly_spread, read_rgb
 from spic.errors import SpicError
 from spic.training.features import Views
 from spic.training.pictures import Pictures, hold, pixels, shorter_side
-
-IMAGENETTE_CLASSES = ("n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
-                      "n03394916", "n03417042", "n03425413", "n03445777", "n03888257")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Source:
 
     ``stored``: shorter side of the pictures kept in memory for augmentation; None keeps their size.
     ``bottlenecks``: the split that trains bottlenecks, seen at ``crops`` (side, number per picture) or whole;
-    symbols are counted on ``counted`` pictures of it, whole.
+    symbols are counted on ``counted`` pictures of it, whole. ``image_transform`` makes network inputs of pictures alone.
     """
 
     open: Callable
@@ -33,14 +33,11 @@ class Source:
     bottlenecks: str = "train"
     crops: tuple[int | None, int] = (None, 1)
     counted: int = 2000
+    image_transform: Callable | None = None
 
-    def views(self, data: Path | None) -> Views:
-        """What the front shows to bottlenecks in training."""
-        return Views(self.open(data, self.bottlenecks), *self.crops)
-
-    def counting(self, data: Path | None):
-        """The training pictures whose symbols make the frequency tables, at the transform of the evaluation."""
-        return self.open(data, self.bottlenecks, self.counted)
+    def views(self, dataset) -> tuple[Views, Views]:
+        """Of a data set, what bottlenecks learn from, and the whole pictures whose symbols make the frequency table."""
+        return Views(dataset, *self.crops), Views(dataset, limit=self.counted)
 
     def training(self, data: Path | None) -> Pictures:
         """The training pictures as uint8, to be augmented."""
@@ -71,14 +68,35 @@ def _street(dataset, size: int | None) -> Pictures:
 _AUGMENTABLE = {"ClassFolders": _labelled, "CocoSegmentation": _masked, "CamVid": _street}
 
 
+def _photo(resize: int = imagenet.RESIZE, crop: int = imagenet.CROP) -> Callable:
+    return transforms.Compose([imagenet.geometry(resize, crop), imagenet.normalisation()])
+
+
 def _open_imagenette(data: Path | None, split: str, limit: int | None = None):
-    steps = [transforms.Resize(160), transforms.CenterCrop(160), transforms.ToTensor(),
-             transforms.Normalize(imagenet.MEAN, imagenet.STD)]
-    return imagenet.open(_given(data), limit, IMAGENETTE_CLASSES, split, transforms.Compose(steps))
+    return imagenet.open_imagenette(_given(data), limit, split)
 
 
 def _open_camvid(data: Path | None, split: str, limit: int | None = None):
     return camvid.open(_given(data), limit, split)
+
+
+class Unlabelled(Dataset):
+    """Any folder of pictures, nested or flat; items are network inputs, and nothing else is read."""
+
+    def __init__(self, folder: Path, transform: Callable, limit: int | None = None):
+        if not folder.is_dir():
+            raise SpicError(f"{folder}: no such folder; --data names one that holds pictures")
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+        if not files:
+            raise SpicError(f"{folder}: holds no picture ({' '.join(IMG_EXTENSIONS)})")
+        self.paths, self.transform = evenly_spread(files, limit), transform
+        self.image_size = tuple(self[0].shape[-2:])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(read_rgb(self.paths[index]))
 
 
 @dataclass(frozen=True)
@@ -103,11 +121,30 @@ def _sets(backbone: int, bottlenecks: int) -> dict[str, dict]:
             "bottlenecks": {"split": "train", "count": bottlenecks, "seed": 1}}
 
 
+def _open_imagenet(data: Path | None, split: str, limit: int | None = None):
+    return imagenet.open(_given(data), limit, split=split)
+
+
+def _open_coco(data: Path | None, split: str, limit: int | None = None):
+    return coco.open(_given(data), limit, split=split)
+
+
+def _large_photo(image) -> torch.Tensor:
+    return coco.normalise(coco.scale_and_crop(image))
+
+
+def _street_photo(image) -> torch.Tensor:
+    return coco.normalise(image.resize(camvid.IMAGE_SIZE[::-1]))
+
+
 SOURCES = {
-    ("imagenette", "classification"): Source(_open_imagenette, stored=160),
+    ("imagenet", "classification"): Source(_open_imagenet, image_transform=_photo()),
+    ("coco", "segmentation"): Source(_open_coco, crops=(257, 2), counted=120, image_transform=_large_photo),
+    ("imagenette", "classification"): Source(_open_imagenette, stored=160,
+                                             image_transform=_photo(imagenet.IMAGENETTE_SIZE, imagenet.IMAGENETTE_SIZE)),
     ("scenes", "classification"): Source(_Drawn("classification", _sets(24_000, 12_000)), stored=192,
-                                         bottlenecks="bottlenecks"),
+                                         bottlenecks="bottlenecks", image_transform=_photo()),
     ("scenes", "segmentation"): Source(_Drawn("segmentation", _sets(3_000, 1_200)), bottlenecks="bottlenecks",
-                                       crops=(257, 2), counted=120),
-    ("camvid", "segmentation"): Source(_open_camvid, "test", crops=(257, 6), counted=120),
+                                       crops=(257, 2), counted=120, image_transform=_large_photo),
+    ("camvid", "segmentation"): Source(_open_camvid, "test", crops=(257, 6), counted=120, image_transform=_street_photo),
 }

@@ -21,6 +21,8 @@ class CpuEngine:
 
     threads: at most so many; None: as many as torch uses."""
 
+    device = torch.device("cpu")
+
     def __init__(self, threads: int | None = None):
         self.threads = threads
 

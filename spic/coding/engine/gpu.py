@@ -1,0 +1,106 @@
+"""What the GPU engines share: tables on the device, payloads there and back, smaller batches when memory runs out.
+
+One image is one lane: a kernel walks through the symbols of all images of a batch in step. The kernels are written in
+Triton, which comes with torch; with TRITON_INTERPRET=1 they run on CPU tensors, slowly, for the tests.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from spic.errors import SpicError
+
+MAX_LANES = 32
+PADDING = 64
+"""Bytes that follow the last payload, so that wide reads stay inside."""
+
+
+class GpuEngine:
+    """A subclass has the kernels: encode_batch and decode_batch work on one batch that is known to fit, or raise out of memory."""
+
+    alignment = 1
+    """Each payload begins at a multiple of so many bytes of the decoder's buffer."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+        self._contexts: tuple[np.ndarray | None, torch.Tensor | None] = None, None
+
+    def on_device(self, array: np.ndarray) -> torch.Tensor:
+        """Unsigned 64-bit words become signed ones with the same bits: torch has few operations on unsigned ones."""
+        signed = {np.dtype(np.uint64): np.int64, np.dtype(np.uint16): np.int32}.get(array.dtype)
+        same_size = array.dtype == np.uint64
+        return torch.as_tensor(array.view(signed) if same_size else array.astype(signed or array.dtype), device=self.device)
+
+    def lanes(self, images: int) -> int:
+        """Images per program: few enough that every multiprocessor has work, a power of two."""
+        wanted = -(-images // self.processors)
+        return min(MAX_LANES, 1 << max(0, wanted - 1).bit_length())
+
+    def encode_batch(self, symbols: torch.Tensor, contexts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Symbols [N, B] → (bytes, starts [B], stops [B]) on the device."""
+        raise NotImplementedError
+
+    def decode_batch(self, buffer: torch.Tensor, starts: torch.Tensor, stops: torch.Tensor, contexts: torch.Tensor):
+        """Bytes → (symbols [N, B], status [B]) on the device."""
+        raise NotImplementedError
+
+    def encode(self, matrix: torch.Tensor, contexts: np.ndarray) -> list[bytes]:
+        if len(matrix) == 0 or len(contexts) == 0:
+            return [b""] * len(matrix)
+        known = self._known(contexts)
+        parts = self._in_memory(len(matrix), lambda part: self._encode(matrix[part], known))
+        return [payload for part in parts for payload in part]
+
+    def _encode(self, matrix: torch.Tensor, contexts: torch.Tensor) -> list[bytes]:
+        out, starts, stops = self.encode_batch(matrix.t().contiguous(), contexts)
+        sizes = stops - starts
+        ends = torch.cumsum(sizes, 0)
+        index = torch.repeat_interleave(starts - (ends - sizes), sizes)
+        packed = out[index + torch.arange(len(index), device=out.device)].cpu().numpy().tobytes()
+        edges = [0, *ends.tolist()]
+        return [packed[a:b] for a, b in zip(edges, edges[1:])]
+
+    def decode(self, payloads: Sequence[bytes], contexts: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        if len(payloads) == 0 or len(contexts) == 0:
+            matrix = torch.empty(len(payloads), len(contexts), dtype=torch.int32, device=self.device)
+            return matrix, np.array([len(payload) > 0 for payload in payloads], np.int32)
+        known = self._known(contexts)
+        parts = self._in_memory(len(payloads), lambda part: self._decode(payloads[part], known))
+        return torch.cat([matrix for matrix, _ in parts]), np.concatenate([status for _, status in parts])
+
+    def _decode(self, payloads: Sequence[bytes], contexts: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
+        sizes = np.array([len(payload) for payload in payloads])
+        room = -(-sizes // self.alignment) * self.alignment
+        starts = np.cumsum(room) - room
+        joined = b"".join([payload.ljust(size, b"\0") for payload, size in zip(payloads, room.tolist())])
+        buffer = torch.frombuffer(bytearray(joined + bytes(PADDING)), dtype=torch.uint8).to(self.device)
+        bounds = torch.as_tensor(np.stack([starts, starts + sizes]), device=self.device)
+        symbols, status = self.decode_batch(buffer, bounds[0], bounds[1], contexts)
+        return symbols.t().contiguous(), status.cpu().numpy()
+
+    def _known(self, contexts: np.ndarray) -> torch.Tensor:
+        """The contexts on the device; a run of batches has the same ones."""
+        if self._contexts[0] is not contexts:
+            self._contexts = contexts, torch.as_tensor(contexts, device=self.device)
+        return self._contexts[1]
+
+    def _in_memory(self, images: int, work: Callable[[slice], object]) -> list:
+        """work on the batch, or on ever smaller parts of it if the GPU runs out of memory."""
+        pending, results = [slice(0, images)], []
+        while pending:
+            part = pending.pop()
+            try:
+                results.append(work(part))
+            except torch.OutOfMemoryError:
+                size = part.stop - part.start
+                if size == 1:
+                    raise SpicError("the GPU has no memory left to code one image; use --coder_device cpu") from None
+                warnings.warn("the GPU ran out of memory: coding smaller batches", RuntimeWarning, stacklevel=2)
+                middle = part.start + size // 2
+                pending += [slice(middle, part.stop), slice(part.start, middle)]
+        return results

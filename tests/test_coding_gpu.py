@@ -1,0 +1,108 @@
+"""The GPU engines without a GPU: Triton's interpreter runs their kernels on CPU tensors, its compiler makes them for a GPU."""
+
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from coding_cases import draw
+from spic.coding import CODERS, FrequencyTable, make_coder
+from spic.errors import SpicError
+
+triton = pytest.importorskip("triton", reason="this torch comes without Triton")
+
+INTERPRETED = """
+import numpy as np, torch
+from coding_cases import draw
+from spic.coding import CODERS, Coder, FrequencyTable, make_coder
+from spic.coding.engine.choice import TABLES, gpu_engine, proves_itself
+
+cpu = torch.device("cpu")
+tables = {
+    "short codes": FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0),
+    "long codes": FrequencyTable({s: 3**s for s in range(25)}, 1.0),
+    "one symbol": FrequencyTable({3: 1}, 1.0),
+    "per channel": FrequencyTable([{0: 5, 1: 5}, {3: 1}, {0: 1, 7: 1000, 8: 100}], 1.0, np.arange(3).reshape(3, 1)),
+}
+for label, table in tables.items():
+    symbols = draw(table, 5, (3, 11))
+    symbols[1, :, ::4] = np.random.default_rng(1).integers(0, 1 << 24, (3, 3))  # escapes
+    for name in CODERS:
+        gpu = Coder(name, table, lambda n: gpu_engine(name, TABLES[name](table.distributions, n), cpu))
+        payloads = make_coder(name, table).encode(symbols)
+        assert gpu.encode(symbols) == payloads, (label, name)
+        assert (gpu.decode(payloads, (3, 11)).numpy() == symbols).all(), (label, name)
+        damaged = [bytes(p[:-1]) + bytes([p[-1] ^ 16]) if p else b"x" for p in payloads[:2]] + [payloads[2], b"", b"\\0" * 9]
+        _, expected = make_coder(name, table)._engine(33).decode(damaged, table.contexts((3, 11)))
+        _, found = gpu._engine(33).decode(damaged, table.contexts((3, 11)))
+        assert ((expected == 0) == (found == 0)).all(), (label, name, expected, found)
+        assert gpu.encode(symbols[:0]) == [] and gpu.encode(symbols[:, :, :0]) == [b""] * 5
+print("alike")
+"""
+
+
+def test_interpreted_gpu_kernels_give_the_bytes_of_the_cpu_engine():
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", INTERPRETED]
+    done = subprocess.run(command, env=environment, cwd=os.path.dirname(__file__), capture_output=True, text=True)
+    assert done.stdout == "alike\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton's NVIDIA compiler comes for Linux")
+@pytest.mark.parametrize("name", CODERS)
+def test_gpu_kernels_compile_for_a_gpu(name):
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from spic.coding.engine import huffman_gpu, rans_gpu
+
+    module = {"huffman": huffman_gpu, "rans": rans_gpu}[name]
+    pointers = {"buffer": "*u8", "out": {"huffman": "*i32", "rans": "*u8"}[name]}
+    pointers |= dict.fromkeys(("symbols", "contexts", "slots", "status", "words"), "*i32")
+    pointers |= dict.fromkeys(("entries", "starts", "stops", "lookup", "codes", "values", "bounds", "sizes"), "*i64")
+    for kernel in (module._encode, module._decode):
+        signature = {a: "constexpr" if a == "LANES" else pointers.get(a, "i32") for a in kernel.arg_names}
+        source = ASTSource(fn=kernel, signature=signature, constexprs={"LANES": 2})
+        assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1}).asm["cubin"]
+
+
+@pytest.mark.parametrize("fits", [1, 3, 100])
+def test_a_gpu_without_memory_codes_smaller_batches_and_says_so(fits):
+    from spic.coding.engine.gpu import GpuEngine
+
+    class Small(GpuEngine):
+        def _encode(self, matrix, contexts):
+            if len(matrix) > fits:
+                raise torch.OutOfMemoryError
+            return [bytes(row.tolist()) for row in matrix]
+
+    engine = Small(torch.device("cpu"))
+    matrix = torch.arange(14, dtype=torch.int32).reshape(7, 2)
+    with pytest.warns(RuntimeWarning, match="smaller batches") if fits < 7 else nullcontext():
+        assert engine.encode(matrix, torch.zeros(2).numpy()) == [bytes(row.tolist()) for row in matrix]
+    fits = 0
+    with pytest.warns(RuntimeWarning), pytest.raises(SpicError, match="--coder_device cpu"):
+        engine.encode(matrix, torch.zeros(2).numpy())
+
+
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_forcing_the_gpu_where_there_is_none_is_one_clear_error():
+    with pytest.raises(SpicError, match="sees no GPU"):
+        make_coder("rans", FrequencyTable({0: 1}, 1.0), engine="gpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", CODERS)
+def test_cpu_and_gpu_code_alike_on_a_real_gpu(name):
+    table = FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0)
+    symbols = torch.from_numpy(draw(table, 300, (5, 100)))
+    symbols[3, 0, ::7] = 70000
+    gpu = make_coder(name, table, "cuda", engine="gpu")
+    payloads = make_coder(name, table).encode(symbols)
+    assert gpu.encode(symbols.cuda()) == payloads
+    assert gpu.decode(payloads, (5, 100)).cpu().equal(symbols)
