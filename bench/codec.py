@@ -1,10 +1,12 @@
-"""Coding throughput, in million symbols a second, and bytes against the table's cross-entropy; every codec in the same run.
+"""Coding throughput, in million symbols a second, and bytes against the table's cross-entropy; every codec in the
+same run.
 
     python bench/codec.py --output codec.json
 
 Ours run on one thread and on all of them (and on the GPU where there is one); beside them a Huffman coder written as a
-plain Python loop over dictionaries, as the published code has it, and the coders of constriction and torchac where those
-packages are installed. Each cell is the best of several runs on fresh results; the symbols are drawn from the table.
+plain Python loop over dictionaries, as the published code has it, and the coders of constriction and torchac where
+those packages are installed. Each cell is the best of several runs on fresh results; the symbols are drawn from the
+table.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Codec:
-    """encode: int32 symbols [B, N] → payloads; decode: payloads, N → symbols. most: symbols it is given at most, for slow ones."""
+    """encode: int32 symbols [B, N] → payloads; decode: payloads, N → symbols. most: symbols it is given at most, for
+    slow ones."""
 
     name: str
     encode: Callable
@@ -45,8 +48,8 @@ class Codec:
 
 def ours(table: FrequencyTable, device: str, threads: int | None, suffix: str) -> list[Codec]:
     coders = {name: make_coder(name, table, device, threads=threads) for name in ("huffman", "rans")}
-    return [Codec(f"{n}, {suffix}", lambda s, c=c: c.encode(torch.as_tensor(s, device=device)),
-                  lambda p, n, c=c: c.decode(p, (n,))) for n, c in coders.items()]  # fmt: skip
+    return [Codec(f"{name}, {suffix}", lambda s, c=c: c.encode(torch.as_tensor(s, device=device)),
+                  lambda p, n, c=c: c.decode(p, (n,))) for name, c in coders.items()]  # fmt: skip
 
 
 class PythonHuffman:
@@ -183,8 +186,14 @@ def measure(codec: Codec, table: FrequencyTable, symbols: np.ndarray) -> dict:
     if not (np.asarray(torch.as_tensor(decoded).cpu()) == symbols).all():
         raise AssertionError(f"{codec.name} does not decode what it encoded")
     size = sum(map(len, payloads)) / len(symbols)
-    return {"codec": codec.name, "encode_msym_s": symbols.size / encode_s / 1e6, "decode_msym_s": symbols.size / decode_s / 1e6,
-            "bytes_per_image": size, "excess_bytes_per_image": size - table.cross_entropy(symbols) / 8 / len(symbols)}  # fmt: skip
+    bound = table.cross_entropy(symbols) / 8 / len(symbols)
+    return {
+        "codec": codec.name,
+        "encode_msym_s": symbols.size / encode_s / 1e6,
+        "decode_msym_s": symbols.size / decode_s / 1e6,
+        "bytes_per_image": size,
+        "excess_bytes_per_image": size - bound,
+    }
 
 
 def run(args: argparse.Namespace) -> None:
@@ -203,10 +212,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(rows: list[dict], table: FrequencyTable, missing: list[str]) -> None:
-    print(f"table of {table.entropy:.3f} bits a symbol; million symbols a second; excess = bytes an image over its cross-entropy")
+    print(f"table of {table.entropy:.3f} bits a symbol; encode, decode: million symbols a second; "
+          "excess: bytes an image over its cross-entropy")  # fmt: skip
     print(f"{'symbols':>8} {'batch':>5}  {'codec':<26} {'encode':>8} {'decode':>8} {'bytes':>9} {'excess':>7}")
     for r in rows:
-        print(f"{r['symbols']:>8} {r['batch']:>5}  {r['codec']:<26} {r['encode_msym_s']:>8.2f} {r['decode_msym_s']:>8.2f} "
+        print(f"{r['symbols']:>8} {r['batch']:>5}  {r['codec']:<26} "
+              f"{r['encode_msym_s']:>8.2f} {r['decode_msym_s']:>8.2f} "
               f"{r['bytes_per_image']:>9.1f} {r['excess_bytes_per_image']:>7.2f}")  # fmt: skip
     print(*missing, sep="\n")
 
@@ -214,8 +225,9 @@ def show(rows: list[dict], table: FrequencyTable, missing: list[str]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, help="a shared frequency table (default: a geometric one of 1.8 bits)")
-    parser.add_argument("--symbols", type=positive, nargs="+", default=[128, 2048, 16384], help="per image (default: %(default)s)")
-    parser.add_argument("--batches", type=positive, nargs="+", default=[1, 32, 256], help="images (default: %(default)s)")
+    several = {"type": positive, "nargs": "+"}
+    parser.add_argument("--symbols", **several, default=[128, 2048, 16384], help="per image (default: %(default)s)")
+    parser.add_argument("--batches", **several, default=[1, 32, 64, 256], help="images (default: %(default)s)")
     parser.add_argument("--seed", type=natural, default=0, help="of the symbols (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="write everything as JSON")
     args = parser.parse_args(argv)

@@ -7,11 +7,12 @@ batch, and each point branches off where its bottleneck sits.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from spic import parallel
@@ -96,6 +97,7 @@ class Station:
 class Settings:
     """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic).
 
+    ``overlap``: code one batch while the network runs on the next (worth it on a GPU; on a CPU both need the same cores).
     ``keep_rows``: keep one row per image (a few hundred bytes each) for the per-image file.
     """
 
@@ -104,6 +106,7 @@ class Settings:
     batch_size: int = 32
     workers: int = 2
     amp: bool = False
+    overlap: bool = False
     keep_rows: bool = False
 
 
@@ -131,31 +134,50 @@ def _road(benchmark, point, front, back, feature, image_size, settings) -> Road:
                 keep_rows=settings.keep_rows)
 
 
-@torch.inference_mode()
 def evaluate(stations: list[Station], dataset: Dataset, baseline, settings: Settings) -> list[Road]:
     """Run every road over the data set once; every image counts, the last partial batch too.
 
     ``baseline``: the metric that scores the uncompressed network. Returns the roads with their counts and seconds.
+    With ``settings.overlap`` a second thread codes, decodes and finishes batch n while this one runs the fronts on n + 1.
     """
-    for images, targets, names in _batches(dataset, settings):
-        with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
-            _pass(stations, images, targets, names, baseline)
+    with ThreadPoolExecutor(1) as second:
+        behind: Future | None = None
+        for images, targets, names in _batches(dataset, settings):
+            features = _fronts(stations, images, settings)
+            if behind:
+                behind.result()  # at most one batch waits, so that memory stays flat
+            behind = second.submit(_rest, stations, features, images.shape[-2:], targets, names, baseline, settings)
+            if not settings.overlap:
+                behind.result()
+        behind.result()
     baseline.counts = parallel.sum_over_ranks(baseline.counts)
     return _finish(stations, baseline)
 
 
-def _pass(stations: list[Station], images, targets, names, baseline) -> None:
-    feature = images
-    for station in stations:
-        with station.watch("front"):
-            feature = station.front(feature)
-        for road in station.roads:
-            road.travel(feature, targets, names)
-    with stations[-1].watch("baseline"):
-        logits = stations[-1].back(feature, tuple(images.shape[-2:])).float()
-    baseline.update(logits, targets)
+@torch.inference_mode()
+def _fronts(stations: list[Station], images, settings: Settings) -> list:
+    """The feature at each station, from one run of the network."""
+    features = [images]
+    with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
+        for station in stations:
+            with station.watch("front"):
+                features.append(station.front(features[-1]))
+    return features[1:]
 
 
+@torch.inference_mode()
+def _rest(stations: list[Station], features: list, image_size, targets, names, baseline, settings: Settings) -> None:
+    """Everything behind the fronts: the roads of each station, and the uncompressed network to its end."""
+    with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
+        for station, feature in zip(stations, features):
+            for road in station.roads:
+                road.travel(feature, targets, names)
+        with stations[-1].watch("baseline"):
+            logits = stations[-1].back(features[-1], tuple(image_size)).float()
+        baseline.update(logits, targets)
+
+
+@torch.inference_mode()
 def _finish(stations: list[Station], baseline) -> list[Road]:
     """Close all roads; a road's front is everything the network ran before its split point."""
     seconds = 0.0
@@ -170,15 +192,27 @@ def _finish(stations: list[Station], baseline) -> list[Road]:
 
 def _batches(dataset: Dataset, settings: Settings) -> Iterator[tuple]:
     """Batches (images on the device, targets, names) of this process's share, behind a progress bar in images."""
+    if len(dataset) < parallel.world():
+        raise SpicError(f"{parallel.world()} processes for {len(dataset)} images; start at most one process per image")
     indices = parallel.rank_slice(len(dataset))
-    loader = DataLoader(torch.utils.data.Subset(dataset, indices), settings.batch_size, shuffle=False, drop_last=False,
-                        num_workers=settings.workers, pin_memory=settings.device.type == "cuda",
-                        persistent_workers=False)
+    loader = DataLoader(Subset(dataset, indices), settings.batch_size, shuffle=False, drop_last=False,
+                        num_workers=settings.workers, pin_memory=settings.device.type == "cuda")
     start = 0
-    with tqdm(total=len(indices), unit="img", desc="evaluate", dynamic_ncols=True) as bar:
-        for images, targets in loader:
+    with tqdm(total=len(indices), unit="img", desc="evaluate", disable=parallel.rank() > 0) as bar:
+        for images, targets in _surviving(loader):
             images = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
-            names = [dataset.paths[i] for i in indices[start:start + len(images)]]
+            names = [str(dataset.paths[i]) for i in indices[start:start + len(images)]]
             yield images, targets, names
             start += len(images)
             bar.update(len(images))
+
+
+def _surviving(loader: DataLoader) -> Iterator:
+    """The loader's batches; the death of a worker process becomes one clear line."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise SpicError(f"a process that loads images died ({reason}); try --workers 0, or fewer workers") from None

@@ -54,8 +54,9 @@ def _run(task: str, args: argparse.Namespace) -> None:
     benchmark = find(task, args.benchmark or (PUBLISHED[task] if args.valdir else EMBEDDED))
     _say(f"{benchmark.name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
-    settings = Settings(args.coder, pick_device(args.gpu), args.batch_size, args.workers, args.amp,
-                        keep_rows=args.per_image is not None)
+    device = pick_device(args.gpu)
+    settings = Settings(args.coder, device, args.batch_size, args.workers, args.amp,
+                        overlap=device.type == "cuda", keep_rows=args.per_image is not None)
     points = select(load_points(), task, benchmark.name, args.split_point, args.compress_factor)
     records, rows = _targets(args.output, points, ".json"), _targets(args.per_image, points, ".csv")
     inputs = {"valdir": args.valdir and str(args.valdir.resolve()), "limit": args.limit, "amp": args.amp,

@@ -1,4 +1,5 @@
-"""Every engine against the reference implementation: the same bytes for every input, the same verdict on every payload."""
+"""Every engine against the reference implementation: the same bytes for every input, the same verdict on every
+payload."""
 
 import numpy as np
 import pytest
@@ -91,10 +92,11 @@ def test_an_alphabet_of_all_65536_symbols(name):
 
 
 @pytest.mark.parametrize("name", CODERS)
-def test_a_table_per_channel_saves_bytes_where_channels_differ(name):
+@pytest.mark.parametrize("tables", ["channel", "position"])
+def test_a_table_per_channel_or_position_saves_bytes_where_they_differ(name, tables):
     symbols = np.stack([draw(MIXED, 20, (64,)), 30 + draw(MIXED, 20, (64,), 1)], axis=1)
     shared = make_coder(name, FrequencyTable.from_symbols(symbols, 1.0))
-    own = make_coder(name, FrequencyTable.from_symbols(symbols, 1.0, tables="channel"))
+    own = make_coder(name, FrequencyTable.from_symbols(symbols, 1.0, tables))
     assert sum(map(len, own.encode(symbols))) < 0.8 * sum(map(len, shared.encode(symbols)))
     assert (own.decode(own.encode(symbols), (2, 64)).numpy() == symbols).all()
 

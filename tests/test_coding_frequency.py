@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coding_cases import SHARED_TABLES, channel_tables
-from spic.coding.frequency import MAX_TOTAL, FrequencyTable, SymbolCounter
+from spic.coding.clusters import cluster
+from spic.coding.frequency import MAX_TOTAL, TABLES, FrequencyTable, SymbolCounter
 from spic.errors import SpicError
 
 FAIR = FrequencyTable({0: 2, 3: 1, 7: 1}, 2.0)
@@ -67,11 +68,42 @@ def test_a_channel_table_uses_each_channels_own_distribution():
 
 def test_counting_batch_by_batch_equals_counting_at_once():
     symbols = torch.randint(0, 40, (10, 3, 4, 5), generator=torch.Generator().manual_seed(0)) ** 2
-    for tables in ("shared", "channel"):
+    for tables in TABLES:
         counter = SymbolCounter(tables)
         for batch in symbols.split(3):
             counter.add(batch)
         assert counter.table(1.0).digest == FrequencyTable.from_symbols(symbols, 1.0, tables).digest
+
+
+def test_a_position_table_puts_like_positions_together():
+    """200 positions of three kinds, shuffled: three clusters find them, and cost what knowing the kinds would."""
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 3, 200)
+    chances = np.array([[0.9, 0.1, 0, 0], [0.1, 0.2, 0.3, 0.4], [0, 0, 0.5, 0.5]])
+    counts = np.stack([rng.multinomial(500, chances[k]) for k in kinds])
+    found = cluster(counts, 3)
+    assert len(set(zip(kinds, found))) == 3
+    assert cluster(counts[:2], 64).tolist() in ([0, 1], [1, 0], [0, 0])
+
+
+def test_more_particular_tables_cost_fewer_bits_at_the_same_symbols():
+    rng = np.random.default_rng(0)
+    rates = np.exp(rng.normal(0, 1.5, (8, 1, 1)) + rng.normal(0, 1, (8, 6, 6)))
+    train, fresh = rng.poisson(rates, (400, 8, 6, 6)), rng.poisson(rates, (50, 8, 6, 6))
+    bits = [FrequencyTable.from_symbols(train, 1.0, kind).cross_entropy(fresh) for kind in TABLES]
+    assert bits[1] < 0.95 * bits[0] and bits[2] < 0.95 * bits[1]
+    assert len(FrequencyTable.from_symbols(train, 1.0, "position").distributions) <= 64
+
+
+def test_counting_nothing_or_another_shape_is_refused():
+    with pytest.raises(SpicError, match="no symbols"):
+        SymbolCounter().table(1.0)
+    counter = SymbolCounter("position")
+    counter.add(torch.zeros(2, 3, 4, 4, dtype=torch.int32))
+    with pytest.raises(SpicError, match="another shape"):
+        counter.add(torch.zeros(2, 3, 4, 5, dtype=torch.int32))
+    with pytest.raises(SpicError, match="shared, channel, position"):
+        SymbolCounter("pixel")
 
 
 def test_values_above_65535_stay_out_of_the_table():
@@ -153,6 +185,6 @@ def test_a_table_for_another_shape_is_refused():
 
 def test_the_information_of_the_counted_symbols_is_the_entropy():
     symbols = torch.randint(0, 9, (4, 2, 30), generator=torch.Generator().manual_seed(1))
-    for tables in ("shared", "channel"):
+    for tables in TABLES:
         table = FrequencyTable.from_symbols(symbols, 1.0, tables)
         assert math.isclose(table.cross_entropy(symbols), table.entropy * symbols.numel(), rel_tol=1e-9)

@@ -1,4 +1,5 @@
-"""The GPU engines without a GPU: Triton's interpreter runs their kernels on CPU tensors, its compiler makes them for a GPU."""
+"""The GPU engines without a GPU: Triton's interpreter runs their kernels on CPU tensors, its compiler makes them for
+a GPU."""
 
 import os
 import subprocess
@@ -35,7 +36,8 @@ for label, table in tables.items():
         payloads = make_coder(name, table).encode(symbols)
         assert gpu.encode(symbols) == payloads, (label, name)
         assert (gpu.decode(payloads, (3, 11)).numpy() == symbols).all(), (label, name)
-        damaged = [bytes(p[:-1]) + bytes([p[-1] ^ 16]) if p else b"x" for p in payloads[:2]] + [payloads[2], b"", b"\\0" * 9]
+        flipped = [bytes(p[:-1]) + bytes([p[-1] ^ 16]) if p else b"x" for p in payloads[:2]]
+        damaged = [*flipped, payloads[2], b"", b"\\0" * 9]
         _, expected = make_coder(name, table)._engine(33).decode(damaged, table.contexts((3, 11)))
         _, found = gpu._engine(33).decode(damaged, table.contexts((3, 11)))
         assert ((expected == 0) == (found == 0)).all(), (label, name, expected, found)

@@ -10,12 +10,14 @@ from spic.coding import FrequencyTable, make_coder
 from spic.coding.frequency import MAX_TOTAL
 from spic.coding.huffman import END, MAX_LENGTH, huffman_code
 
-# Classification US2/1 as published, with a gap in its symbols and equal counts; codes and payload by the published coder.
+# Classification US2/1 as published: a gap in its symbols, equal counts. Codes and payloads by the published coder.
 COUNTS = {
     0: 45561825, 1: 41949877, 2: 11319831, 3: 2676641, 4: 653582, 5: 170616, 6: 47645, 7: 14025, 8: 4174, 9: 1271,
     10: 365, 11: 113, 12: 28, 13: 2, 14: 1, 15: 2, 17: 1, 18: 1,
 }  # fmt: skip
-LATE_CODES = {12: (13, 4097), 13: (15, 16385), 14: (16, 32769), 15: (15, 16386), 17: (16, 32774), 18: (16, 32775), END: (16, 32768)}
+LATE_CODES = {
+    12: (13, 4097), 13: (15, 16385), 14: (16, 32769), 15: (15, 16386), 17: (16, 32774), 18: (16, 32775), END: (16, 32768),
+}  # fmt: skip
 PAYLOADS = [([12], "800c"), ([12, 17], "800c0034"), ([12, 17, 13, 6, 7, 7, 13], "800c003400183030300060")]
 
 

@@ -80,7 +80,8 @@ def test_precision_grows_with_the_message():
 
 
 def test_size_is_within_a_byte_of_the_cross_entropy_for_all_published_tables():
-    """Images drawn from each table, of the length the point sends; the mean over 24 images may exceed the bound by a byte."""
+    """Images drawn from each table, of the length the point sends; the mean over 24 images may exceed the bound by a
+    byte."""
     excess = {}
     for name, table, n in published_tables():
         symbols = draw(table, 24, (n,))

@@ -48,6 +48,17 @@ def test_segments_of_a_network_cut_at_many_points_continue_each_other(networks):
             assert torch.equal(back(feature), network(image))
 
 
+def test_a_half_never_overwrites_the_feature_it_is_given(networks):
+    network, image = networks["classification"]
+    fronts, backs = cut_many(network, ["bn1", "S1"])
+    with torch.no_grad():
+        feature = fronts[0](image)
+        before = feature.clone()
+        fronts[1](feature)
+        backs[0](feature)
+    assert torch.equal(feature, before)
+
+
 def test_published_branch_leaves_four_of_five_branches_uncoded(networks):
     network, image = networks["segmentation"]
     front, _ = cut(network, PUBLISHED_BRANCH)

@@ -14,7 +14,9 @@ __all__ = ["CODERS", "ENGINES", "Coder", "FrequencyTable", "make_coder"]
 CODERS = tuple(TABLES)
 
 
-def make_coder(name: str, table: FrequencyTable, device="cpu", engine: str | None = None, threads: int | None = None) -> Coder:
+def make_coder(
+    name: str, table: FrequencyTable, device="cpu", engine: str | None = None, threads: int | None = None
+) -> Coder:
     """The coder of this name ("huffman" or "rans") for this table.
 
     device: where decoded symbols shall lie.  engine: "cpu", "gpu", or None for the one that suits the device.

@@ -17,7 +17,8 @@ from spic.errors import StreamError
 class Coder:
     """Codes symbols [B, ...] with one table; made by make_coder.
 
-    name: "huffman" or "rans".  make_engine: number of symbols of an image → engine.  device: where decoded symbols lie."""
+    name: "huffman" or "rans".  make_engine: number of symbols of an image → engine.  device: where decoded symbols
+    lie."""
 
     def __init__(self, name: str, table: FrequencyTable, make_engine: Callable, device="cpu"):
         self.name, self.table, self.device = name, table, torch.device(device)
@@ -31,7 +32,8 @@ class Coder:
         return engine.encode(symbol_matrix(symbols, engine.device), contexts)
 
     def decode(self, payloads: Sequence[bytes], shape: Sequence[int]) -> torch.Tensor:
-        """Payloads → int32 symbols [B, *shape] on the coder's device; a payload that encode cannot have made is a StreamError."""
+        """Payloads → int32 symbols [B, *shape] on the coder's device; a payload that encode cannot have made is a
+        StreamError."""
         shape = checked_shape(shape)
         contexts = self.table.contexts(shape)
         matrix, status = self._engine(len(contexts)).decode(payloads, contexts)

@@ -1,7 +1,8 @@
-"""Frequency tables: how often each symbol occurs in training images. A table is JSON, knows its entropy, and names itself by a digest.
+"""Frequency tables: how often each symbol occurs in training images. A table is JSON, knows its entropy, and names
+itself by a digest.
 
-A *shared* table (the published way) holds one distribution for every symbol of an image. A table may instead hold several
-distributions and an index that says which one codes the symbol at (channel, row, column):
+A *shared* table (the published way) holds one distribution for every symbol of an image. A table may instead hold
+several distributions and an index that says which one codes the symbol at (channel, row, column):
 
     {"version": 1, "step": 2.0, "counts": {"0": 900, "1": 100}}
     {"version": 1, "step": 2.0, "counts": [{"0": 9}, {"0": 5, "1": 4}], "index": {"shape": [2, 1, 1], "values": [0, 1]}}
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spic.coding.clusters import cluster
 from spic.coding.symbols import symbol_matrix
 from spic.errors import SpicError
 from spic.points import write_atomically
@@ -33,6 +35,11 @@ MAX_DISTRIBUTIONS = 1024
 MAX_CELLS = 1 << 22
 """Largest number of distributions × (largest symbol + 1): bounds the memory a table can ask for."""
 MAX_FILE_BYTES = 16 << 20
+TABLES = ("shared", "channel", "position")
+POSITION_CLUSTERS = 64
+"""Distributions of a table per position: more save hardly any bits, and cost the decoder memory."""
+MAX_COUNTED_CELLS = 1 << 26
+"""Largest number of distributions × symbols that are counted: bounds memory."""
 
 
 class FrequencyTable:
@@ -50,7 +57,7 @@ class FrequencyTable:
         self.index = _checked_index(index, len(self.distributions), several)
         self.width = 1 + max(max(d) for d in self.distributions)
         if len(self.distributions) * self.width > MAX_CELLS:
-            raise SpicError(f"table: {len(self.distributions)} distributions of up to {self.width} symbols are too many")
+            raise SpicError(f"table: {len(self.distributions)} distributions of {self.width} symbols are too many")
         self._contexts: dict[tuple[int, ...], np.ndarray] = {}
 
     @classmethod
@@ -178,35 +185,54 @@ class FrequencyTable:
 
 
 class SymbolCounter:
-    """Counts symbols batch by batch, then gives the table. tables: "shared", or "channel" for one distribution per channel."""
+    """Counts symbols [B, C, h, w] batch by batch, then gives the table.
+
+    tables: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS,
+    each for the channels and positions whose symbols are distributed alike."""
 
     def __init__(self, tables: str = "shared"):
-        if tables not in ("shared", "channel"):
-            raise SpicError(f"unknown kind of tables {tables!r}, choose from shared, channel")
+        if tables not in TABLES:
+            raise SpicError(f"unknown kind of tables {tables!r}, choose from {', '.join(TABLES)}")
         self.tables = tables
+        self._shape: tuple[int, ...] | None = None
         self._counts = np.zeros((1, 0), np.int64)
-        self._axes = 0
 
     def add(self, symbols) -> None:
-        """Count symbols [B, C, h, w]; values above 65535 stay out of the table and will be escaped."""
+        """Count one batch; values above 65535 stay out of the table and will be escaped."""
         matrix = symbol_matrix(symbols).numpy()
-        rows = symbols.shape[1] if self.tables == "channel" else 1
+        shape = _index_shape(self.tables, tuple(symbols.shape[1:]))
+        self._shape = self._shape or shape
+        if shape != self._shape:
+            raise SpicError(f"symbols of shape {tuple(symbols.shape[1:])} after symbols of another shape")
+        rows = math.prod(shape)
         width = max(self._counts.shape[1], min(int(matrix.max(initial=0)), MAX_TABLE_SYMBOL) + 1)
-        if self._counts.size == 0:
-            self._counts, self._axes = np.zeros((rows, width), np.int64), symbols.ndim - 1
-        if rows != len(self._counts):
-            raise SpicError(f"symbols of {rows} channels after symbols of {len(self._counts)}")
+        if rows * (width + 1) > MAX_COUNTED_CELLS:
+            raise SpicError(f"symbols up to {width - 1} at {rows} positions are too many to count; use --tables shared")
         cells = np.minimum(matrix, width).reshape(len(matrix), rows, -1)
         cells = cells + np.arange(rows)[:, None] * (width + 1)
-        new = np.bincount(cells.ravel(), minlength=rows * (width + 1)).reshape(rows, width + 1)[:, :width]
-        new[:, : self._counts.shape[1]] += self._counts
-        self._counts = new
+        counts = np.bincount(cells.ravel(), minlength=rows * (width + 1)).reshape(rows, width + 1)[:, :width]
+        counts[:, : self._counts.shape[1]] += self._counts
+        self._counts = counts
 
     def table(self, step: float) -> FrequencyTable:
-        counts = [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in self._counts]
+        """The table of everything counted so far."""
+        if not self._counts.any():
+            raise SpicError("no symbols were counted, so there is no table")
+        index = np.arange(len(self._counts))
+        limit = POSITION_CLUSTERS if self.tables == "position" else MAX_DISTRIBUTIONS
+        if len(index) > limit:
+            index = cluster(self._counts, limit)
+        pooled = np.zeros((index.max() + 1, self._counts.shape[1]), np.int64)
+        np.add.at(pooled, index, self._counts)
+        counts = [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in pooled]
         if self.tables == "shared":
             return FrequencyTable(counts[0], step)
-        return FrequencyTable(counts, step, np.arange(len(counts)).reshape(-1, *[1] * (self._axes - 1)))
+        return FrequencyTable(counts, step, index.reshape(self._shape))
+
+
+def _index_shape(tables: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the index of such a table for symbols of one image of this shape."""
+    return {"shared": (1,), "channel": (shape[0], *[1] * (len(shape) - 1)), "position": shape}[tables]
 
 
 def _escape_bits(values: np.ndarray) -> np.ndarray:

@@ -25,13 +25,15 @@ TABLES = {
     "geometric": FrequencyTable(_GEOMETRIC, 1.0),
     "long codes": FrequencyTable({s: 3**s for s in range(25)}, 1.0),
     "one symbol": FrequencyTable({3: 7}, 1.0),
-    "per channel": FrequencyTable([_GEOMETRIC, {0: 1}, {5: 2, 6: 2, 300: 1}, {0: 9, 1: 1}], 1.0, np.arange(4).reshape(4, 1, 1)),
+    "per channel": FrequencyTable(
+        [_GEOMETRIC, {0: 1}, {5: 2, 6: 2, 300: 1}, {0: 9, 1: 1}], 1.0, np.arange(4).reshape(4, 1, 1)
+    ),
 }
 
 
 @dataclass
 class Outcome:
-    """How many damaged streams were refused, and how many decoded all the same (a flip in an unused place, a lucky checksum)."""
+    """How many damaged streams were refused, and how many decoded all the same (unharmed, or a lucky checksum)."""
 
     rejected: int = 0
     accepted: int = 0
@@ -39,7 +41,7 @@ class Outcome:
 
 
 def fuzz(name: str, count: int, rng: random.Random, framed: bool = True) -> Outcome:
-    """Damage `count` messages of the coder and read them. framed=False damages payloads only, as if every checksum passed."""
+    """Damage `count` messages of the coder and read them. framed=False: as if every checksum passed."""
     outcome = Outcome()
     cases = [(make_coder(name, table, threads=1), _symbols(rng)) for table in TABLES.values()]
     messages = [(coder, coder.encode(symbols)) for coder, symbols in cases]

@@ -1,4 +1,4 @@
-"""Huffman codes as the published coder builds them: one extra end-of-file leaf of count 1, ties broken by the smallest symbol below a node."""
+"""Huffman codes as the published coder builds them, and the arrays with which engines read and write them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ BURST = 6
 class HuffmanTables:
     """The arrays an engine needs. Codes with their first bit at bit 63 are called aligned.
 
-    entries: uint64 [distributions × (width + 2)], code | length << 57; 0 = not in the table. Column `width` stands for all larger
-        symbols and is 0; the last column is END.
-    lookup: uint64 [distributions << LOOKUP_BITS], length | (symbol + 1) << 8 of the code that the window begins with; 0 = a longer one.
-    codes, values: all aligned codes in ascending order and their `lookup` entries, per distribution from bounds[d] to bounds[d + 1].
+    entries: uint64 [distributions × (width + 2)], code | length << 57; 0 = not in the table. Column `width` stands
+        for all larger symbols and is 0; the last column is END.
+    lookup: uint64 [distributions << LOOKUP_BITS], length | (symbol + 1) << 8 of the code that the window begins
+        with; 0 = a longer one.
+    codes, values: all aligned codes in ascending order and their `lookup` entries, per distribution from bounds[d]
+        to bounds[d + 1].
     bursts: uint64 [1 << LOOKUP_BITS] for a single distribution, bits | count << 4 | symbols << 8, 16, ...: every symbol
         that lies completely in the window, up to BURST of them, all below 256; count 0 = none.
     """

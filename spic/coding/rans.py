@@ -1,7 +1,8 @@
-"""From counts to the integer probabilities of the rANS coder. Integers only: both ends of a stream must arrive at the same slots.
+"""From counts to the integer probabilities of the rANS coder. Integers only: both ends of a stream must arrive at
+the same slots.
 
-A distribution shares out 2**precision slots. Each symbol that is frequent enough owns some of them, ESCAPE owns the rest
-(at least one) and stands for every other value. docs/bitstream.md specifies each rule.
+A distribution shares out 2**precision slots. Each symbol that is frequent enough owns some of them, ESCAPE owns the
+rest (at least one) and stands for every other value. docs/bitstream.md specifies each rule.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PRECISIONS = range(12, 17)
 RARE = 8
 """A symbol with less than 1/RARE of a slot to its count owns none and is escaped."""
 MAX_SLOTS = 1 << 20
-"""Upper limit of distributions × slots, where several distributions share a table's memory; 12 bits are always allowed."""
+"""Upper limit of distributions × slots, for the memory of tables with several; 12 bits are always allowed."""
 LOG_BITS = 20
 
 
@@ -34,7 +35,7 @@ def slot_counts(counts: Mapping[int, int], precision: int) -> dict[int, int]:
 
 
 def _settle(shares: list[int], weights: list[int], slots: int) -> None:
-    """Take slots from, or give slots to, whoever feels it least, or needs it most, until they sum to `slots` (Webster's rule)."""
+    """Take slots from whoever feels it least, or give to whoever needs it most, until they sum to `slots` (Webster)."""
     surplus = sum(shares) - slots
     if surplus > 0:
         heap = [((w << 32) // (2 * f - 1), -i) for i, (w, f) in enumerate(zip(weights, shares)) if f > 1]
@@ -56,7 +57,7 @@ def escape_bits(value: int) -> int:
 
 
 def choose_precision(distributions: Sequence[Mapping[int, int]], n_symbols: int) -> int:
-    """The smallest precision that costs at most 0.1 % of the entropy and 2 bits per image of n_symbols; else the largest allowed."""
+    """The smallest precision that costs at most 0.1 % of the entropy and 2 bits per image, or the largest allowed."""
     total = sum(sum(counts.values()) for counts in distributions)
     ideal = sum(_ideal_cost(tuple(counts.values())) for counts in distributions)
     allowed = [n for n in PRECISIONS if n == PRECISIONS[0] or len(distributions) << n <= MAX_SLOTS]
@@ -98,7 +99,8 @@ def _log2(value: int) -> int:
 
 
 def spread(shares: Mapping[int, int], precision: int) -> tuple[np.ndarray, np.ndarray]:
-    """Who owns each slot: (position of the owner in `shares`, rank of the slot among the owner's), both int64 [2**precision].
+    """Who owns each slot: (position of the owner in `shares`, rank of the slot among the owner's), both int64
+    [2**precision].
 
     The j-th slot of an owner with f slots would like to lie at (2j + 1) / 2f of the table; slots are given out in that
     order. So every owner's slots are spread evenly, and already a small state codes at nearly the right cost."""
@@ -113,8 +115,8 @@ def spread(shares: Mapping[int, int], precision: int) -> tuple[np.ndarray, np.nd
 class RansTables:
     """The arrays an engine needs, for `n_symbols` symbols per image.
 
-    entries: uint64 [distributions × (width + 2)], slots owned | first of them in `slots` << 32; 0 = none. Column `width` stands for
-        all larger symbols and is 0; the last column is the escape.
+    entries: uint64 [distributions × (width + 2)], slots owned | first of them in `slots` << 32; 0 = none. Column
+        `width` stands for all larger symbols and is 0; the last column is the escape.
     slots: uint16 [distributions × 2**precision], each owner's slots in ascending order.
     lookup: uint64 [distributions × 2**precision], slots of the owner | rank << 16 | symbol << 32 (negative: escape).
     """

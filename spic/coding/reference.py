@@ -1,7 +1,7 @@
 """The format of a payload, written down as plainly as possible: one image at a time, one symbol at a time, no speed.
 
-Every engine must produce and accept exactly these bytes. `contexts` gives the distribution of each symbol (see FrequencyTable).
-docs/bitstream.md says the same in words.
+Every engine must produce and accept exactly these bytes. `contexts` gives the distribution of each symbol (see
+FrequencyTable). docs/bitstream.md says the same in words.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ SYMBOL_BYTES = 11
 class StreamHeader:
     """What both ends must agree on.
 
-    point: the operating point, e.g. "scenes/classification/S1/0".  coder: "huffman" or "rans".  table: FrequencyTable.digest.
+    point: the operating point, e.g. "scenes/classification/S1/0".  coder: "huffman" or "rans".  table:
+        FrequencyTable.digest.
     shape: symbols of one image, (C, h, w).  image_size: pixels of the network's input, (height, width)."""
 
     point: str
@@ -88,7 +89,8 @@ class StreamHeader:
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(expected, field.name)
             if mine != theirs:
-                raise StreamError(f"stream with another {_FIELD_NAMES[field.name]}: {mine!r}, this receiver expects {theirs!r}")
+                what = _FIELD_NAMES[field.name]
+                raise StreamError(f"stream with another {what}: {mine!r}, this receiver expects {theirs!r}")
 
 
 _FIELD_NAMES = {
@@ -127,7 +129,7 @@ class StreamWriter:
 
 
 class StreamReader:
-    """Iterates over the payloads of a stream. `header` is what the stream says of itself, checked against `expected` if given."""
+    """Iterates over the payloads of a stream. `header`: what it says of itself, checked against `expected` if given."""
 
     def __init__(self, file: BinaryIO, expected: StreamHeader | None = None):
         self.file = file

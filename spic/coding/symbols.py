@@ -16,7 +16,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def symbol_matrix(symbols, device="cpu") -> torch.Tensor:
-    """Integer symbols [B, ...] (tensor or array) as a contiguous int32 tensor [B, N] on `device`; anything else is refused."""
+    """Integer symbols [B, ...] (tensor or array) as a contiguous int32 tensor [B, N] on `device`; others are refused."""
     symbols = torch.as_tensor(symbols)
     if symbols.dtype not in INTEGERS:
         raise SpicError(f"symbols must be integers, not {symbols.dtype}: quantise the feature first")

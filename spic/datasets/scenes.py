@@ -36,7 +36,6 @@ from spic.datasets import cache, coco, drawing, imagenet
 from spic.datasets.shapes import SHAPES
 from spic.errors import SpicError
 
-VERSION = 1  # raise it whenever a pixel may change: old files are then left alone and new ones drawn
 SHAPE_NAMES = tuple(SHAPES)
 CLASSES = tuple(f"{shape}_{texture}" for shape in SHAPES for texture in drawing.TEXTURES)  # already in sorted order
 CATEGORIES = tuple(range(len(SHAPES) + 1))  # COCO category ids of the segmentation classes; 0 is the background
@@ -57,8 +56,8 @@ def _generator(seed: int, task: str, split: str, index: int) -> np.random.Genera
 
 
 def _occlude(rng: np.random.Generator, canvas: np.ndarray, centre: np.ndarray, extent: float) -> None:
-    """Up to two blobs over the rim of the object: they hide a part of it, never its middle."""
-    for _ in range(rng.integers(0, 3)):
+    """Perhaps a blob over the rim of the object: it hides a part of it, never its middle."""
+    for _ in range(rng.integers(0, 2)):
         angle = rng.uniform(0, 2 * np.pi)
         rim = centre + extent * rng.uniform(0.4, 0.6) * np.array([np.cos(angle), np.sin(angle)])
         drawing.paint_blob(rng, canvas, rim, extent * rng.uniform(0.1, 0.2))
@@ -72,12 +71,12 @@ def draw_classification(seed: int, split: str, index: int) -> tuple[np.ndarray, 
     longer = round(256 * rng.choice([1, 4 / 3, 3 / 2]))
     height, width = (256, longer) if rng.random() < 0.7 else (longer, 256)
     canvas = drawing.background(rng, height, width, clutter=int(rng.integers(3, 10)))
-    extent = 224 * rng.uniform(0.38, 0.8)
+    extent = 224 * rng.uniform(0.48, 0.88)
     # The centre crop of 224 pixels shows the object whole, or nearly so.
     room = max(0.0, 112 - extent / 2) + 8
     centre = np.array([width, height]) / 2 + rng.uniform(-room, room, 2)
-    view = drawing.place(drawing.random_view(rng, np.pi / 4), SHAPES[shape], extent, centre)
-    look = drawing.Look(texture, contrast=rng.uniform(28, 60), shadow=rng.random() < 0.6)
+    view = drawing.place(drawing.random_view(rng, np.pi / 6), SHAPES[shape], extent, centre)
+    look = drawing.Look(texture, contrast=rng.uniform(34, 64), shadow=rng.random() < 0.6)
     drawing.paint_object(rng, canvas, view, SHAPES[shape], look)
     _occlude(rng, canvas, centre, extent)
     drawing.light(rng, canvas)
@@ -186,6 +185,7 @@ def _write_segmentation_extras(folder: Path, split: str, count: int, seed: int) 
 
 @dataclass(frozen=True)
 class _Task:
+    version: int  # raise it whenever a pixel may change: old files are then left alone and new ones drawn
     draw: Callable
     name: Callable
     write_extras: Callable
@@ -196,9 +196,9 @@ class _Task:
 
 
 _TASKS = {
-    "classification": _Task(draw_classification, _classification_name, _write_classification_extras,
+    "classification": _Task(2, draw_classification, _classification_name, _write_classification_extras,
                             imagenet.open, CLASSES, 1000, 60_000),
-    "segmentation": _Task(draw_segmentation, _segmentation_name, _write_segmentation_extras,
+    "segmentation": _Task(1, draw_segmentation, _segmentation_name, _write_segmentation_extras,
                           coco.open, CATEGORIES, 200, 220_000),
 }
 TASKS = tuple(_TASKS)
@@ -265,7 +265,7 @@ def _generate(folder: Path, task: str, split: str, count: int, seed: int, worker
     except BrokenProcessPool as error:
         raise SpicError(f"drawing scenes into {folder} was cut off (out of memory?); run it again to resume") from error
     _TASKS[task].write_extras(unfinished, split, count, seed)
-    marker = {"version": VERSION, "task": task, "split": split, "seed": seed, "count": count, "bytes": total,
+    marker = {"version": _TASKS[task].version, "task": task, "split": split, "seed": seed, "count": count, "bytes": total,
               "sha256": digest}
     cache.write_whole(unfinished / "complete.json", json.dumps(marker, indent=1).encode())
     os.replace(unfinished, folder)
@@ -283,7 +283,7 @@ def ensure_scenes(task: str, split: str = "val", count: int | None = None, seed:
     if count < 1:
         raise SpicError(f"a scenes set needs at least one picture, not {count}")
     root = Path(root) if root else cache.cache_root()
-    folder = root / f"scenes-v{VERSION}-seed{seed}-{task}-{split}-{count}"
+    folder = root / f"scenes-v{_TASKS[task].version}-seed{seed}-{task}-{split}-{count}"
     if not _is_complete(folder, count):
         with cache.exclusive(root / f"{folder.name}.lock"):
             if not _is_complete(folder, count):

@@ -140,5 +140,10 @@ def cut_many(network: nn.Module, split_points: list[str]) -> tuple[list[Front], 
     modules = list(stations(network).values())
     ends = [depth(network, point) + 1 for point in split_points]
     back_type = Back if isinstance(network, ResNet) else PixelBack
-    fronts = [Front(*modules[start:end]) for start, end in pairwise([0, *ends])]
-    return fronts, [back_type(*modules[end:]) for end in ends]
+    fronts = [Front(*_without_side_effect(modules[start:end])) for start, end in pairwise([0, *ends])]
+    return fronts, [back_type(*_without_side_effect(modules[end:])) for end in ends]
+
+
+def _without_side_effect(modules: list[nn.Module]) -> list[nn.Module]:
+    """A half that begins with an in-place ReLU would overwrite the feature it was given."""
+    return [nn.ReLU(), *modules[1:]] if isinstance(modules[0], nn.ReLU) else modules

@@ -123,10 +123,11 @@ class Table(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.transpose(0, 1).reshape(len(self.counts), -1).clamp(0, LEVELS - 2)
+        known = rows.detach().nan_to_num()  # no index; the distortion says that something is wrong
         if self.training:
-            self._follow(rows.detach().round().long())
+            self._follow(known.round().long())
         lengths = self.lengths()
-        low = rows.detach().floor().long() if self.training else rows.round().long()
+        low = (known.floor() if self.training else known.round()).long()
         here = lengths.gather(1, low)
         if self.training:
             here = here + (rows - low) * (lengths.gather(1, low + 1) - here)

@@ -1,4 +1,4 @@
-"""Which engine codes: the GPU's where the symbols lie on a GPU and its kernels prove themselves there, else the CPU's."""
+"""Which engine codes: the GPU's for symbols on a GPU where its kernels prove themselves, else the CPU's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ REFERENCE = {"huffman": reference.huffman_encode, "rans": reference.rans_encode}
 ENGINES = ("cpu", "gpu")
 
 
-def engine_maker(name: str, table: FrequencyTable, device: torch.device, engine: str | None, threads: int | None) -> Callable:
+def engine_maker(
+    name: str, table: FrequencyTable, device: torch.device, engine: str | None, threads: int | None
+) -> Callable:
     """number of symbols of an image → engine.  engine: "cpu", "gpu", or None to choose by the device of the symbols."""
     if engine is not None and engine not in ENGINES:
         raise SpicError(f"unknown coder device {engine!r}, choose from {', '.join(ENGINES)}")
@@ -65,13 +67,13 @@ def gpu_engine(name: str, tables, device: torch.device):
 
 @lru_cache
 def gpu_trouble(name: str, device: torch.device) -> str | None:
-    """Why the GPU engine cannot be used here, or None once it has coded a few images byte for byte like the reference."""
+    """Why the GPU engine cannot be used here, or None once it has coded a few images like the reference."""
     if not torch.cuda.is_available():
         return "torch sees no GPU on this machine"
     try:
         wrong = not proves_itself(name, device)
     except Exception as error:  # Triton absent, without a compiler for its launcher, or an unsupported GPU
-        return f"its kernels do not run here ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        return f"its kernels do not run here ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
     return "its kernels give wrong results here" if wrong else None
 
 

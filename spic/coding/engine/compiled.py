@@ -1,4 +1,4 @@
-"""numba, for the CPU engines: compiled at first use, cached on disk where that is possible, free of the interpreter lock."""
+"""numba for the CPU engines: compiled at first use, cached on disk where possible, free of the interpreter lock."""
 
 from __future__ import annotations
 

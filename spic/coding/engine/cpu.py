@@ -30,7 +30,7 @@ class CpuEngine:
         """Symbols [B, N] → (buffer, starts, stops) of the payloads."""
         raise NotImplementedError
 
-    def decode_part(self, buffer: np.ndarray, offsets: np.ndarray, contexts: np.ndarray, matrix: np.ndarray, status: np.ndarray):
+    def decode_part(self, buffer, offsets: np.ndarray, contexts: np.ndarray, matrix: np.ndarray, status: np.ndarray):
         """Fill matrix [B, N] and status [B] from the payloads between consecutive offsets [B + 1] of the buffer."""
         raise NotImplementedError
 

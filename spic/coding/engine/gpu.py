@@ -20,7 +20,7 @@ PADDING = 64
 
 
 class GpuEngine:
-    """A subclass has the kernels: encode_batch and decode_batch work on one batch that is known to fit, or raise out of memory."""
+    """A subclass has the kernels: encode_batch and decode_batch work on a batch, or raise out of memory."""
 
     alignment = 1
     """Each payload begins at a multiple of so many bytes of the decoder's buffer."""
@@ -32,16 +32,16 @@ class GpuEngine:
 
     def on_device(self, array: np.ndarray) -> torch.Tensor:
         """Unsigned 64-bit words become signed ones with the same bits: torch has few operations on unsigned ones."""
-        signed = {np.dtype(np.uint64): np.int64, np.dtype(np.uint16): np.int32}.get(array.dtype)
-        same_size = array.dtype == np.uint64
-        return torch.as_tensor(array.view(signed) if same_size else array.astype(signed or array.dtype), device=self.device)
+        array = array.view(np.int64) if array.dtype == np.uint64 else array
+        array = array.astype(np.int32) if array.dtype == np.uint16 else array
+        return torch.as_tensor(array, device=self.device)
 
     def lanes(self, images: int) -> int:
         """Images per program: few enough that every multiprocessor has work, a power of two."""
         wanted = -(-images // self.processors)
         return min(MAX_LANES, 1 << max(0, wanted - 1).bit_length())
 
-    def encode_batch(self, symbols: torch.Tensor, contexts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def encode_batch(self, symbols: torch.Tensor, contexts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Symbols [N, B] → (bytes, starts [B], stops [B]) on the device."""
         raise NotImplementedError
 

@@ -52,7 +52,8 @@ class HuffmanGpu(GpuEngine):
         lanes = self.lanes(images)
         words = buffer.view(-1, 4).flip(1).contiguous().view(torch.int32)
         _decode[(triton.cdiv(images, lanes),)](
-            words, starts, stops, contexts, self.lookup, self.codes, self.values, self.bounds, self.entries, symbols, status,
+            words, starts, stops, contexts,
+            self.lookup, self.codes, self.values, self.bounds, self.entries, symbols, status,
             images, n_symbols, self.width, self.halvings, LANES=lanes, num_warps=1,
         )  # fmt: skip
         return symbols, status

@@ -1,4 +1,4 @@
-"""rANS on the CPU: LANES images in lockstep, so that their chains of dependent instructions overlap; no branch but for escapes."""
+"""rANS on the CPU: LANES images in lockstep, so that their dependent instructions overlap; no branch but escapes."""
 
 from __future__ import annotations
 
@@ -125,7 +125,9 @@ def _pop_escaped(x, p, stop, buffer):
 
 
 @inlined
-def _decode_group(buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, lanes, states, places):
+def _decode_group(
+    buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, lanes, states, places
+):
     mask = uint32((1 << precision) - 1)
     for lane in range(lanes):
         x, p = _refill(uint64(0), offsets[first + lane], offsets[first + lane + 1], buffer)
@@ -137,7 +139,8 @@ def _decode_group(buffer, offsets, contexts, lookup, entries, width, precision, 
         for lane in range(lanes):
             x, p = states[lane], places[lane]
             entry = lookup[base + uint64(x & mask)]
-            x = uint32(entry & uint64(0xFFFF)) * (x >> uint32(precision)) + uint32((entry >> uint64(16)) & uint64(0xFFFF))
+            f, rank = uint32(entry & uint64(0xFFFF)), uint32((entry >> uint64(16)) & uint64(0xFFFF))
+            x = f * (x >> uint32(precision)) + rank
             count = min(int64(x < uint32(LOW)) + int64(x < uint32(LOW >> 8)), offsets[first + lane + 1] - p)
             tail = (uint32(buffer[uint64(p)]) << uint32(8)) | uint32(buffer[uint64(p + 1)])
             states[lane] = (x << uint32(8 * count)) | (tail >> uint32(16 - 8 * count))
@@ -171,4 +174,6 @@ def _decode(buffer, offsets, contexts, lookup, entries, width, precision, symbol
             buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, LANES, states, places
         )
     for first in range(whole, len(symbols)):
-        _decode_group(buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, 1, states, places)
+        _decode_group(
+            buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, 1, states, places
+        )

@@ -22,7 +22,8 @@ class RansGpu(GpuEngine):
     def __init__(self, tables: RansTables, device: torch.device):
         super().__init__(device)
         self.width, self.precision = tables.width, tables.precision
-        self.entries, self.slots, self.lookup = (self.on_device(a) for a in (tables.entries, tables.slots, tables.lookup))
+        arrays = (tables.entries, tables.slots, tables.lookup)
+        self.entries, self.slots, self.lookup = (self.on_device(a) for a in arrays)
 
     def encode_batch(self, symbols, contexts):
         n_symbols, images = symbols.shape
@@ -71,7 +72,9 @@ def _push_escaped(x, p, out, s, active):
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _encode(symbols, contexts, entries, slots, out, starts, images, n_symbols, width, room, precision, LANES: tl.constexpr):
+def _encode(
+    symbols, contexts, entries, slots, out, starts, images, n_symbols, width, room, precision, LANES: tl.constexpr
+):
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
     x = tl.zeros([LANES], tl.uint32)
@@ -131,8 +134,9 @@ def _pop_escaped(x, p, stop, buffer, active):
 
 @triton.jit(do_not_specialize=SIZES)
 def _decode(
-    buffer, starts, stops, contexts, lookup, entries, symbols, status, images, n_symbols, width, precision, LANES: tl.constexpr
-):
+    buffer, starts, stops, contexts, lookup, entries, symbols, status,
+    images, n_symbols, width, precision, LANES: tl.constexpr,
+):  # fmt: skip
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
     p = tl.load(starts + image, mask=live, other=0)
