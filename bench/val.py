@@ -89,7 +89,7 @@ def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
     images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
     images = images.to(device, memory_format=torch.channels_last)
     targets = torch.zeros(args.batch_size, *(() if args.task == "classification" else size), dtype=torch.int64)
-    roads = {coder: lay_roads(benchmark, network, points, size, Settings(coder, device))[0] for coder in ("huffman", "rans")}
+    roads = {coder: lay_roads(benchmark, network, points, size, Settings(coder, device=device))[0] for coder in ("huffman", "rans")}
 
     def road(station: Station, amp: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):

@@ -97,11 +97,13 @@ class Station:
 class Settings:
     """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic).
 
+    ``coder_device``: "cpu", "gpu", or None for the device of the network.
     ``overlap``: code one batch while the network runs on the next (worth it on a GPU; on a CPU both need the same cores).
     ``keep_rows``: keep one row per image (a few hundred bytes each) for the per-image file.
     """
 
     coder: str = "huffman"
+    coder_device: str | None = None
     device: torch.device = torch.device("cpu")
     batch_size: int = 32
     workers: int = 2
@@ -128,7 +130,7 @@ def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPo
 
 
 def _road(benchmark, point, front, back, feature, image_size, settings) -> Road:
-    edge, cloud = make_halves(point, front, back, feature, image_size, settings.coder)
+    edge, cloud = make_halves(point, front, back, feature, image_size, settings.coder, settings.coder_device)
     cloud.open(edge.header)
     return Road(point, edge, cloud, METRICS[benchmark.task](benchmark.num_classes), image_size[0] * image_size[1],
                 keep_rows=settings.keep_rows)

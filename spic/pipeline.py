@@ -173,7 +173,7 @@ class Cloud:
 
 
 def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_size: tuple[int, int],
-                coder_name: str) -> tuple[Edge, Cloud]:
+                coder_name: str, coder_device: str | None = None) -> tuple[Edge, Cloud]:
     """Edge and cloud of an operating point, its weights and table read from their files and checked.
 
     ``feature``: what the front gives for one image of ``image_size``; its device is where both halves will run.
@@ -181,9 +181,11 @@ def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_
     coded = first(feature)
     bottleneck, table = load_point(point, coded.shape[1])
     fold_batch_norm(bottleneck).to(coded.device, memory_format=torch.channels_last)
-    coder = make_coder(coder_name, table, coded.device)
+    coder = make_coder(coder_name, table, coded.device, coder_device)
     with torch.inference_mode():
-        shape = tuple(bottleneck.encoder(coded).shape[1:])
+        symbols = quantize(bottleneck.encoder(coded), point.step)
+        shape = tuple(symbols.shape[1:])
+        coder.decode(coder.encode(symbols), shape)  # loads compiled kernels now, so that no image is charged for it
     header = StreamHeader(point.name, coder_name, table.digest, shape, image_size)
     edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device)
     cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, coded.device)

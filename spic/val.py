@@ -11,7 +11,7 @@ import torch
 from spic import parallel, report
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.cli import boolean, check_writable, existing, guarded, natural, pick_device, positive
-from spic.coding import CODERS
+from spic.coding import CODERS, ENGINES
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
 from spic.networks.fold import fold_batch_norm
@@ -31,6 +31,7 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--coder", default="huffman", help=f"{' or '.join(CODERS)} (default: huffman, as published)")
+    add("--coder_device", help=f"{' or '.join(ENGINES)} (default: where the network runs)")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
     add("--batch_size", type=positive, default=_BATCH_SIZE[task], help="images per step (default: %(default)s)")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run on the GPU (default: False)")
@@ -55,7 +56,7 @@ def _run(task: str, args: argparse.Namespace) -> None:
     _say(f"{benchmark.name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
     device = pick_device(args.gpu)
-    settings = Settings(args.coder, device, args.batch_size, args.workers, args.amp,
+    settings = Settings(args.coder, args.coder_device, device, args.batch_size, args.workers, args.amp,
                         overlap=device.type == "cuda", keep_rows=args.per_image is not None)
     points = select(load_points(), task, benchmark.name, args.split_point, args.compress_factor)
     records, rows = _targets(args.output, points, ".json"), _targets(args.per_image, points, ".csv")
