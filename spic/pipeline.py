@@ -195,8 +195,8 @@ def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_
 def load_point(point: OperatingPoint, in_channels: int) -> tuple[Bottleneck, FrequencyTable]:
     """The bottleneck in evaluation mode and the frequency table of an operating point, both checked."""
     advice = _ADVICE.get(point.benchmark, "train it (README, Training) or restore it from the repository")
-    weights = verify_file(point.weights, point.benchmark, advice)
-    table = FrequencyTable.load(verify_file(point.table, point.benchmark, advice))
+    weights = verify_file(point.weights, point.benchmark, advice, point.root)
+    table = FrequencyTable.load(verify_file(point.table, point.benchmark, advice, point.root))
     if not math.isclose(table.step, point.step, rel_tol=1e-6):
         raise SpicError(f"{point.table}: made for step {table.step}, but dict.yaml says {point.step} for {point.name}")
     bottleneck = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride)

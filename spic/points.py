@@ -24,7 +24,10 @@ CHECKSUMS = "checksums.json"
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """One point of a rate-distortion curve: which bottleneck, at which split point, with which table."""
+    """One point of a rate-distortion curve: which bottleneck, at which split point, with which table.
+
+    ``root``: the folder of its dict.yaml, which holds Weights/ and Freq_tab/.
+    """
 
     task: str
     benchmark: str
@@ -35,6 +38,7 @@ class OperatingPoint:
     channels: int
     weights: Path
     table: Path
+    root: Path = ROOT
 
     @property
     def name(self) -> str:
@@ -48,7 +52,7 @@ class OperatingPoint:
 
 
 _FILE_FIELDS = ("weights", "table")
-_POINT_FIELDS = tuple(f.name for f in fields(OperatingPoint))[4:]
+_POINT_FIELDS = tuple(f.name for f in fields(OperatingPoint))[4:-1]
 
 
 def load_points(path: Path = DICT_FILE) -> dict[tuple[str, str, str, int], OperatingPoint]:
@@ -90,7 +94,7 @@ def _point(path: Path, keys: tuple, entry: dict) -> OperatingPoint:
     for key in _FILE_FIELDS:
         _require(isinstance(entry[key], str), where, f"{key} must be a file name")
     files = {key: path.parent / entry[key] for key in _FILE_FIELDS}
-    return OperatingPoint(*keys, **{**entry, "step": float(entry["step"]), **files})
+    return OperatingPoint(*keys, **{**entry, "step": float(entry["step"]), **files}, root=path.parent)
 
 
 def _require(condition: bool, where: str, message: str) -> None:

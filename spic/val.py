@@ -15,7 +15,7 @@ from spic.coding import CODERS, ENGINES
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
 from spic.networks.fold import fold_batch_norm
-from spic.points import load_points, select, sha256
+from spic.points import DICT_FILE, load_points, select, sha256
 
 _BATCH_SIZE = {"classification": 64, "segmentation": 4}
 
@@ -30,6 +30,7 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--benchmark", help=f"one of {', '.join(names)} (default: {PUBLISHED[task]} with --valdir, else {EMBEDDED})")
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
+    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
     add("--coder", default="huffman", help=f"{' or '.join(CODERS)} (default: huffman, as published)")
     add("--coder_device", help=f"{' or '.join(ENGINES)} (default: where the network runs)")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
@@ -58,7 +59,7 @@ def _run(task: str, args: argparse.Namespace) -> None:
     device = pick_device(args.gpu)
     settings = Settings(args.coder, args.coder_device, device, args.batch_size, args.workers, args.amp,
                         overlap=device.type == "cuda", keep_rows=args.per_image is not None)
-    points = select(load_points(), task, benchmark.name, args.split_point, args.compress_factor)
+    points = select(load_points(args.points.resolve()), task, benchmark.name, args.split_point, args.compress_factor)
     records, rows = _targets(args.output, points, ".json"), _targets(args.per_image, points, ".csv")
     inputs = {"valdir": args.valdir and str(args.valdir.resolve()), "limit": args.limit, "amp": args.amp,
               "backbone_weights": args.backbone_weights and sha256(existing(args.backbone_weights))}

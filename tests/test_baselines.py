@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from spic.baselines.evaluate import FeatureRival, PixelRival, sweep
 from spic.baselines.features import FEATURE_CODECS
 from spic.baselines.inputs import to_rgb8
 from spic.baselines.results import ResultCache
+from spic.baselines.workers import Workers
 from spic.datasets.images import MEAN, STD
 from spic.errors import SpicError, StreamError
 from spic.metrics import TopK
@@ -347,6 +349,16 @@ def test_processes_and_threads_give_the_same_bytes():
     (report,) = run(rival, ["jpeg2000"], qualities={"jpeg2000": [30]})
     payload = sum(CODECS["jpeg2000"].parts(CODECS["jpeg2000"].encode(rival.edge(i), 30)).payload for i in range(4))
     assert report["bpp"] == pytest.approx(8 * payload / (4 * 24 * 24))
+
+
+def test_a_worker_process_that_dies_is_told():
+    class Deadly:
+        name, holds_gil = "deadly", True
+
+    with Workers(2) as workers:
+        workers.processes.submit(os._exit, 3)
+        with pytest.raises(SpicError, match="a worker process died"):
+            workers.submit(Pictures().pixels, 0, Deadly(), 1).result()
 
 
 def test_feature_rivals_run_front_codec_and_back():

@@ -1,6 +1,7 @@
 """Every engine against the reference implementation: the same bytes for every input, the same verdict on every
 payload."""
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from coding_cases import SHARED_TABLES, batches, channel_tables, draw
 from spic.coding import CODERS, FrequencyTable, make_coder, reference
+from spic.coding.engine import compiled
 from spic.errors import SpicError, StreamError
 
 TABLES = st.one_of(SHARED_TABLES, channel_tables())
@@ -20,7 +22,7 @@ MIXED = FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0)
 
 
 @pytest.mark.parametrize("name", CODERS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_round_trip_with_the_bytes_of_the_reference(name, data):
     table = data.draw(TABLES)
@@ -127,3 +129,15 @@ def test_an_unknown_coder_lists_the_known_ones():
 def test_impossible_shapes_are_refused(shape):
     with pytest.raises(SpicError, match="shape"):
         make_coder("rans", MIXED).decode([b""], shape)
+
+
+def test_kernels_compile_without_a_writable_cache_folder(monkeypatch):
+    """numba refuses to cache where no folder can be written; the kernel must run all the same."""
+
+    def refusing_njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr(compiled, "njit", refusing_njit)
+    assert compiled.kernel(lambda x: x + 1)(2) == 3

@@ -63,8 +63,9 @@ def test_gpu_kernels_compile_for_a_gpu(name):
 
     module = {"huffman": huffman_gpu, "rans": rans_gpu}[name]
     pointers = {"buffer": "*u8", "out": {"huffman": "*i32", "rans": "*u8"}[name]}
-    pointers |= dict.fromkeys(("symbols", "contexts", "slots", "status", "words"), "*i32")
-    pointers |= dict.fromkeys(("entries", "starts", "stops", "lookup", "codes", "values", "bounds", "sizes"), "*i64")
+    pointers |= dict.fromkeys(("symbols", "contexts", "slots", "status", "words", "values"), "*i32")
+    pointers |= dict.fromkeys(("entries", "starts", "stops", "codes", "bounds", "sizes"), "*i64")
+    pointers["lookup"] = {"huffman": "*i32", "rans": "*i64"}[name]
     for kernel in (module._encode, module._decode):
         signature = {a: "constexpr" if a == "LANES" else pointers.get(a, "i32") for a in kernel.arg_names}
         source = ASTSource(fn=kernel, signature=signature, constexprs={"LANES": 2})

@@ -7,7 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from PIL import Image
 
+from spic.networks import resnet50
 from spic.points import ROOT
 from spic.val import main
 
@@ -80,7 +83,6 @@ def test_several_points_in_one_pass_give_the_results_of_single_runs(tmp_path):
     (["--backbone_weights", "nowhere.pth"], "nowhere.pth: no such file"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
-    import torch
     if arguments[0] == "--gpu" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert main("classification", arguments) == 2
@@ -93,23 +95,12 @@ def test_gpu_false_means_no_gpu(tmp_path):
     assert run("classification", tmp_path, "--gpu", "False", limit=2)["device"] == "cpu"
 
 
-def test_a_published_point_that_is_not_imported_names_the_command(tmp_path, capsys, monkeypatch):
-    import torch
-
-    from spic import points
-    from spic.networks import resnet50
-    picture = ROOT / "tests"  # any existing folder tree will do for the copy below
-    assert picture.exists()
-    data = tmp_path / "val" / "n01440764"
-    data.mkdir(parents=True)
-    from PIL import Image
-    Image.new("RGB", (300, 280), (90, 120, 40)).save(data / "one.jpg")
+def test_a_published_point_that_is_not_imported_names_the_command(tmp_path, capsys):
+    (tmp_path / "val" / "n01440764").mkdir(parents=True)
+    Image.new("RGB", (300, 280), (90, 120, 40)).save(tmp_path / "val" / "n01440764" / "one.jpg")
     torch.save(resnet50().state_dict(), tmp_path / "backbone.pth")
-    empty = tmp_path / "root"
-    empty.mkdir()
-    shutil.copy(ROOT / "dict.yaml", empty)
-    monkeypatch.setattr(points, "ROOT", empty)
-    monkeypatch.setattr("spic.val.load_points", lambda: points.load_points(empty / "dict.yaml"))
-    code = main("classification", ["--valdir", str(tmp_path), "--backbone_weights", str(tmp_path / "backbone.pth")])
+    shutil.copy(ROOT / "dict.yaml", tmp_path)
+    code = main("classification", ["--valdir", str(tmp_path), "--points", str(tmp_path / "dict.yaml"),
+                                   "--backbone_weights", str(tmp_path / "backbone.pth")])
     assert code == 2
     assert "python -m spic.published --source" in capsys.readouterr().err

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from spic.baselines.anatomy import Parts
+from spic.errors import SpicError
 
 
 class Passage(NamedTuple):
@@ -41,6 +46,23 @@ def transmit_by_name(name: str, quality: int, array: np.ndarray) -> Passage:
     return transmit(CODECS[name], quality, array)
 
 
+def _end_with_parent() -> None:
+    """A worker process whose parent was killed would wait for work for ever."""
+
+    def watch() -> None:
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _result(future: Future, codec: str) -> Passage:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise SpicError(f"{codec}: a worker process died, perhaps for lack of memory: run again with fewer workers") from None
+
+
 class Workers:
     """A pool of threads, and beside it a pool of processes started when a codec needs it."""
 
@@ -59,11 +81,11 @@ class Workers:
     @cached_property
     def processes(self) -> ProcessPoolExecutor:
         # spawn: a fork would copy a process whose threads hold locks
-        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), _end_with_parent)
 
     def submit(self, load: Callable[[int], np.ndarray], index: int, codec: Any, quality: int | None) -> Future:
         """Load item `index` and carry it through the codec; the future holds a Passage."""
         if codec is not None and codec.holds_gil and self.count > 1:
             carry = partial(self.processes.submit, transmit_by_name, codec.name, quality)
-            return self.threads.submit(lambda: carry(load(index)).result())
+            return self.threads.submit(lambda: _result(carry(load(index)), codec.name))
         return self.threads.submit(lambda: transmit(codec, quality, load(index)))

@@ -6,8 +6,7 @@ import numpy as np
 
 ROUNDS = 25
 SMOOTHING = 0.01
-"""Added to each count of a cluster, so that a symbol it has not seen yet costs many bits rather than infinitely
-many."""
+"""Added to each count of a cluster: a symbol it has not seen yet costs many bits rather than infinitely many."""
 
 
 def cluster(counts: np.ndarray, clusters: int) -> np.ndarray:
@@ -17,6 +16,7 @@ def cluster(counts: np.ndarray, clusters: int) -> np.ndarray:
     Each round prices every row with every cluster's pooled distribution and moves it to the cheapest (k-means with the
     Kullback-Leibler divergence, which never raises the total). It starts from rows of similar mean: the same counts
     always give the same clusters."""
+    counts = counts.astype(np.float64)
     means = counts @ np.arange(counts.shape[1]) / np.maximum(counts.sum(axis=1), 1)
     assigned = np.empty(len(counts), np.int64)
     assigned[np.argsort(means, kind="stable")] = np.arange(len(counts)) * min(clusters, len(counts)) // len(counts)

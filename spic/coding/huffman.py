@@ -38,6 +38,9 @@ def _leaves(root):
 MAX_LENGTH = 57
 """Longest code of any valid table: MAX_TOTAL allows no longer one, and a 64-bit window at any bit offset holds it."""
 LOOKUP_BITS = 12
+"""Size of the look-up window for a table with a single distribution; its two tables fit the first-level cache."""
+SMALL_LOOKUP_BITS = 8
+"""The same where every distribution has a look-up table of its own."""
 BURST = 6
 """The most symbols that one look-up of a burst table gives."""
 
@@ -47,35 +50,36 @@ class HuffmanTables:
 
     entries: uint64 [distributions × (width + 2)], code | length << 57; 0 = not in the table. Column `width` stands
         for all larger symbols and is 0; the last column is END.
-    lookup: uint64 [distributions << LOOKUP_BITS], length | (symbol + 1) << 8 of the code that the window begins
+    lookup: uint32 [distributions << lookup_bits], length | (symbol + 1) << 8 of the code that the window begins
         with; 0 = a longer one.
     codes, values: all aligned codes in ascending order and their `lookup` entries, per distribution from bounds[d]
         to bounds[d + 1].
-    bursts: uint64 [1 << LOOKUP_BITS] for a single distribution, bits | count << 4 | symbols << 8, 16, ...: every symbol
+    bursts: uint64 [1 << lookup_bits] for a single distribution, bits | count << 4 | symbols << 8, 16, ...: every symbol
         that lies completely in the window, up to BURST of them, all below 256; count 0 = none.
     """
 
     def __init__(self, distributions: Sequence[Mapping[int, int]]):
         self.width = 1 + max(max(counts) for counts in distributions)
         self.entries = np.zeros((len(distributions), self.width + 2), np.uint64)
-        self.lookup = np.zeros((len(distributions), 1 << LOOKUP_BITS), np.uint64)
+        self.lookup_bits = LOOKUP_BITS if len(distributions) == 1 else SMALL_LOOKUP_BITS
+        self.lookup = np.zeros((len(distributions), 1 << self.lookup_bits), np.uint32)
         codes = [huffman_code(counts) for counts in distributions]
         ordered = [sorted((code << 64 - length, length, symbol) for symbol, (length, code) in c.items()) for c in codes]
         self.codes = np.array([code for row in ordered for code, _, _ in row], np.uint64)
-        self.values = np.array([length | (symbol + 1) << 8 for row in ordered for _, length, symbol in row], np.uint64)
+        self.values = np.array([length | (symbol + 1) << 8 for row in ordered for _, length, symbol in row], np.uint32)
         self.bounds = np.cumsum([0] + [len(row) for row in ordered])
         for context, row in enumerate(ordered):
             self._fill(context, row)
-        self.bursts = _bursts(self.lookup[0])
+        self.bursts = _bursts(self.lookup[0].astype(np.uint64))
         self.longest = max(max(length for length, _ in c.values()) for c in codes)
         self.entries, self.lookup = self.entries.ravel(), self.lookup.ravel()
 
     def _fill(self, context: int, ordered: list[tuple[int, int, int]]) -> None:
         for aligned, length, symbol in ordered:
             self.entries[context, symbol] = aligned >> 64 - length | length << 57
-            if length <= LOOKUP_BITS:
-                first = aligned >> 64 - LOOKUP_BITS
-                self.lookup[context, first : first + (1 << LOOKUP_BITS - length)] = length | symbol + 1 << 8
+            if length <= self.lookup_bits:
+                first = aligned >> 64 - self.lookup_bits
+                self.lookup[context, first : first + (1 << self.lookup_bits - length)] = length | symbol + 1 << 8
 
 
 def _bursts(lookup: np.ndarray) -> np.ndarray:

@@ -84,7 +84,8 @@ def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Opti
         log: Path | None = None, device: torch.device = torch.device("cpu"), quiet: bool = False) -> Trainee:
     """Train ``bottleneck`` (in place) on ``data``; ``run`` holds the checkpoint, ``log`` gets a JSON line per epoch."""
     torch.manual_seed(options.seed)
-    trainee = Trainee(bottleneck, back.to(device), options, math.prod(data.image_size)).to(device)
+    layout = {"device": device, "memory_format": torch.channels_last}
+    trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, math.prod(data.image_size)).to(device)
     optimizer = torch.optim.Adam([{"params": trainee.bottleneck.parameters(), "factor": 1.0},
                                   {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}], lr=options.lr)
     first = run.restore(trainee=trainee, optimizer=optimizer) if run else 0
@@ -130,8 +131,7 @@ def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm,
 def _step(trainee: Trainee, optimizer, data: FeatureSet, indices: Tensor, device) -> dict[str, float]:
     feature = data.features[indices].to(device).float().contiguous(memory_format=torch.channels_last)
     target = None if data.targets is None or trainee.options.distortion != "task" else data.targets[indices].to(device)
-    with torch.autocast(device.type, torch.bfloat16):
-        terms = trainee(feature, target)
+    terms = trainee(feature, target)
     optimizer.zero_grad()
     if math.isfinite(terms.loss.item()):
         terms.loss.backward()

@@ -33,6 +33,7 @@ from spic.training import checkpoint
 from spic.training.features import FeatureSet, compute
 from spic.training.fit import Options, fit, identity
 from spic.training.parallel import cores
+from spic.training.rate import ESTIMATORS
 from spic.training.sources import SOURCES
 from spic.training.tables import count_table, file_names, rounded_to_half, write_point
 
@@ -98,6 +99,7 @@ class Bench:
     training: dict[str, FeatureSet]
     counting: dict[str, FeatureSet]
     runs: Path
+    root: Path  # where weights, tables and dict.yaml go
 
 
 _bench: list[Bench] = []  # of this worker process; set before it is forked, so that nothing is copied
@@ -116,41 +118,48 @@ def train_point(job: Job) -> str:
     _, back = cut(bench.network, job.location)
     bottleneck = make_bottleneck(job.task, job.location, training.features.shape[1], job.channels, job.stride)
     if job.parent is not None:
-        bottleneck.load_state_dict(load_file(_weights(replace(job, factor=job.parent))))
+        bottleneck.load_state_dict(load_file(_weights(replace(job, factor=job.parent), bench.root)))
     run = checkpoint.Run(runs / f"{job.name}.pt", identity(job.options, stride=job.stride, channels=job.channels))
     fit(bottleneck, back, training, job.options, run, runs / f"{job.name}.jsonl", quiet=True)
     rounded_to_half(bottleneck.eval())
     table = count_table(bottleneck.encoder, bench.counting[job.location].features, job.options.step)
-    write_point(bottleneck, table, *job.key)
+    write_point(bottleneck, table, *job.key, root=bench.root)
     return job.name
 
 
-def _weights(job: Job) -> Path:
-    return ROOT / file_names(*job.key)["weights"]
+def _weights(job: Job, root: Path) -> Path:
+    return root / file_names(*job.key)["weights"]
 
 
-def _make_bench(benchmark: str, task: str, data: Path | None, jobs: list[Job], runs: Path) -> Bench:
+def _make_bench(benchmark: str, task: str, jobs: list[Job], args: argparse.Namespace) -> Bench:
     network = find(task, benchmark).build_network()
     locations = sorted({job.location for job in jobs}, key=lambda location: depth(network, location))
     source = SOURCES[benchmark, task]
-    learning, counted = source.views(source.open(data, source.bottlenecks))
+    learning, counted = source.views(source.open(args.data, source.bottlenecks))
     training = compute(network, locations, learning, cores())
     counting = compute(network, locations, counted, cores(), torch.float32)
-    return Bench(network, training, counting, runs)
+    return Bench(network, training, counting, args.runs, args.output)
 
 
-def run(benchmark: str, tasks: list[str], only: list[str], data: Path | None, runs: Path, processes: int) -> None:
+def run(args: argparse.Namespace) -> None:
     """Train every point of the grid that is not done yet."""
-    done = load_points()
-    jobs = [job for job in read_grid(benchmark) if job.task in tasks and _chosen(job, only)]
-    jobs = [job for job in jobs if job.key not in done or not _weights(job).exists()]
-    for task in tasks:
+    catalogue = args.output / "dict.yaml"
+    done = load_points(catalogue) if catalogue.exists() else {}
+    jobs = [_changed(job, args) for job in read_grid(args.benchmark) if job.task in args.tasks and _chosen(job, args.only)]
+    jobs = [job for job in jobs if job.key not in done or not _weights(job, args.output).exists()]
+    for task in args.tasks:
         mine = [job for job in jobs if job.task == task]
         if mine:
-            bench = _make_bench(benchmark, task, data, mine, runs)
+            bench = _make_bench(args.benchmark, task, mine, args)
             torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
-            with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _take_place, (bench,)) as pool:
+            with ProcessPoolExecutor(args.processes, multiprocessing.get_context("fork"), _take_place, (bench,)) as pool:
                 _drive(pool, mine)
+
+
+def _changed(job: Job, args: argparse.Namespace) -> Job:
+    """The job with another estimator or seed: for comparisons of training methods."""
+    options = replace(job.options, rate=args.rate or job.options.rate, seed=job.options.seed + 1000 * args.seed)
+    return replace(job, options=options)
 
 
 def _chosen(job: Job, only: list[str]) -> bool:
@@ -182,9 +191,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="S1[/0]", help=f"of {', '.join(SPLIT_POINTS)}; default: all")
     parser.add_argument("--data", type=Path, help="folder of the public data set; scenes are drawn")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints and logs")
+    parser.add_argument("--output", type=Path, default=ROOT, help="root to write to; another one keeps the shipped points")
+    parser.add_argument("--rate", choices=tuple(ESTIMATORS), help="of all points; default: the grid's")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=positive, default=cores())
     args = parser.parse_args(argv)
-    return guarded(lambda: run(**vars(args)))
+    return guarded(lambda: run(args))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,9 @@ class GpuEngine:
         self._contexts: tuple[np.ndarray | None, torch.Tensor | None] = None, None
 
     def on_device(self, array: np.ndarray) -> torch.Tensor:
-        """Unsigned 64-bit words become signed ones with the same bits: torch has few operations on unsigned ones."""
+        """Unsigned numbers become signed ones with the same bits: torch has few operations on unsigned ones."""
         array = array.view(np.int64) if array.dtype == np.uint64 else array
-        array = array.astype(np.int32) if array.dtype == np.uint16 else array
+        array = array.astype(np.int32) if array.dtype in (np.uint16, np.uint32) else array
         return torch.as_tensor(array, device=self.device)
 
     def lanes(self, images: int) -> int:

@@ -34,7 +34,7 @@ class HuffmanCpu(CpuEngine):
 
     def decode_part(self, buffer, offsets, contexts, matrix, status):
         t = self.tables
-        codes = (t.bursts, len(t.bounds) == 2, t.lookup, t.codes, t.values, t.bounds, t.entries, t.width)
+        codes = (t.bursts, len(t.bounds) == 2, t.lookup, t.lookup_bits, t.codes, t.values, t.bounds, t.entries, t.width)
         _decode(buffer, offsets, contexts, *codes, matrix, status)
 
 
@@ -161,7 +161,9 @@ def _decode_bursts(buffer, bursts, out, i, bit, end):
 
 
 @kernel
-def _decode(buffer, offsets, contexts, bursts, single, lookup, codes, values, bounds, entries, width, symbols, status):
+def _decode(
+    buffer, offsets, contexts, bursts, single, lookup, lookup_bits, codes, values, bounds, entries, width, symbols, status
+):
     n = symbols.shape[1]
     for image in range(len(symbols)):
         bit, end = offsets[image] * 8, offsets[image + 1] * 8
@@ -175,11 +177,11 @@ def _decode(buffer, offsets, contexts, bursts, single, lookup, codes, values, bo
                 break
             context = contexts[i]
             window = _window(buffer, bit)
-            entry = lookup[(uint64(context) << uint64(LOOKUP_BITS)) + (window >> uint64(64 - LOOKUP_BITS))]
+            entry = lookup[(uint64(context) << uint64(lookup_bits)) + (window >> uint64(64 - lookup_bits))]
             if entry == 0:
                 entry = _search(codes, values, bounds[context], bounds[context + 1], window)
-            bit += int64(entry & uint64(255))
-            value = int64(entry >> uint64(8)) - 1
+            bit += int64(entry & 255)
+            value = int64(entry >> 8) - 1
             if value < 0 and bit <= end:
                 value, used = _unescape(_window(buffer, bit))
                 bit += used

@@ -9,14 +9,13 @@ import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, TRUNCATED
 from spic.coding.engine.gpu import GpuEngine
-from spic.coding.huffman import LOOKUP_BITS, HuffmanTables
+from spic.coding.huffman import HuffmanTables
 
 ESCAPE_BITS = 28
-SIZES = ("images", "n_symbols", "width", "room", "halvings")
+SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
 CODE_BITS = tl.constexpr(57)
 CODE_MASK = tl.constexpr((1 << 57) - 1)
-_LOOKUP_BITS = tl.constexpr(LOOKUP_BITS)
 _TRUNCATED = tl.constexpr(TRUNCATED)
 _BAD_ESCAPE = tl.constexpr(BAD_ESCAPE)
 _LEFT_OVER = tl.constexpr(LEFT_OVER)
@@ -27,7 +26,7 @@ class HuffmanGpu(GpuEngine):
 
     def __init__(self, tables: HuffmanTables, device: torch.device):
         super().__init__(device)
-        self.width, self.longest = tables.width, tables.longest
+        self.width, self.longest, self.lookup_bits = tables.width, tables.longest, tables.lookup_bits
         arrays = (tables.entries, tables.lookup, tables.codes, tables.values, tables.bounds)
         self.entries, self.lookup, self.codes, self.values, self.bounds = (self.on_device(a) for a in arrays)
         self.halvings = int(np.diff(tables.bounds).max()).bit_length()
@@ -54,7 +53,7 @@ class HuffmanGpu(GpuEngine):
         _decode[(triton.cdiv(images, lanes),)](
             words, starts, stops, contexts,
             self.lookup, self.codes, self.values, self.bounds, self.entries, symbols, status,
-            images, n_symbols, self.width, self.halvings, LANES=lanes, num_warps=1,
+            images, n_symbols, self.width, self.lookup_bits, self.halvings, LANES=lanes, num_warps=1,
         )  # fmt: skip
         return symbols, status
 
@@ -173,7 +172,7 @@ def _unescape(window):
 @triton.jit(do_not_specialize=SIZES)
 def _decode(
     words, starts, stops, contexts, lookup, codes, values, bounds, entries, symbols, status,
-    images, n_symbols, width, halvings, LANES: tl.constexpr,
+    images, n_symbols, width, lookup_bits, halvings, LANES: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
@@ -184,7 +183,7 @@ def _decode(
     for i in range(n_symbols):
         context = tl.load(contexts + i).to(tl.int64)
         window = _window(words, bit)
-        entry = tl.load(lookup + (context << _LOOKUP_BITS) + (window >> (64 - _LOOKUP_BITS)).to(tl.int64))
+        entry = tl.load(lookup + (context << lookup_bits) + (window >> (64 - lookup_bits).to(tl.uint64)).to(tl.int64))
         if tl.min(entry, axis=0) == 0:
             entry = tl.where(entry == 0, _search(codes, values, bounds, context, window, halvings), entry)
         good = live & (state == 0)
