@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
 from scipy.interpolate import PchipInterpolator
+from torch import nn
 
 from spic.curves import measure, paper, tables
 from spic.curves.__main__ import main
 from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, rising
+from spic.curves.cost import latency
 from spic.curves.figure import draw, rendered
 from spic.curves.results import Curve, Point, read
 from spic.errors import SpicError
+from spic.networks.cost import cost
 
 
 def curve(name, *markers):
@@ -228,6 +232,32 @@ def test_cost_table_says_what_was_not_measured(tmp_path):
     assert second["edge parameters"] == "not measured"
 
 
+def test_costs_measured_apart_join_their_points(tmp_path):
+    row = {key: record(factor=1)[key] for key in ("task", "benchmark", "split_point", "compress_factor")}
+    (tmp_path / "costs.json").write_text(json.dumps({"costs": [{**row, "edge_parameters": 9, "edge_seconds": 0.5}]}))
+    write(tmp_path, record(), record(factor=1, bpp=0.2))
+    told = {r["setting"]: (r["edge parameters"], r["edge ms"]) for r in tables.edge_cost(read([tmp_path]))}
+    assert told == {"0": ("not measured", "not measured"), "1": ("9", "500.0")}
+
+
+def test_cost_counts_parameters_and_multiply_accumulates():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 10))
+    assert cost(network, (4, 4)) == {"parameters": 8 * 27 + 8 + 1280 + 10, "macs": 8 * 27 * 16 + 1280}
+
+
+def test_latency_is_the_median_of_single_images_after_a_warm_up():
+    class Sent:
+        frames, uncoded = [b""], ()
+
+    class Cloud:
+        def receive(self, frames, uncoded):
+            time.sleep(0.002)
+
+    seen = []
+    spent = latency(lambda image: seen.append(image) or time.sleep(0.3 * (image == 0)) or Sent, Cloud(), [0, 1, 2, 3])
+    assert seen == [0, 1, 2, 3] and 0 <= spent["edge_seconds"] < 0.3 and spent["cloud_seconds"] >= 0.002
+
+
 def test_equal_accuracy_table_is_sorted_and_names_curves_that_do_not_reach_it():
     comparison = paper.comparisons()["paper-classification"]
     rows = tables.rates_at_equal_accuracy(comparison)
@@ -327,6 +357,7 @@ def test_run_command_measures_points_and_rivals_then_draws(tmp_path, monkeypatch
 
     monkeypatch.setattr(measure.val, "main", fake([record(), record(factor=1, bpp=0.2, top1=72.0)]))
     monkeypatch.setattr(measure.baselines, "main", fake([rival()]))
+    monkeypatch.setattr(measure, "_measure_costs", lambda *arguments: None)
     argv = ["run", "--task", "classification", "--limit", "1000", "--runs", str(tmp_path / "r")]
     assert main([*argv, "--output", str(tmp_path / "f")]) == 0
     told = (tmp_path / "f.csv").read_text()

@@ -57,8 +57,6 @@ def test_an_entry_is_put_in_place_and_the_rest_stays(tmp_path):
 
 def test_a_written_point_loads_checked_and_its_table_counts_the_symbols(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("spic.points.ROOT", tmp_path)
-    monkeypatch.setattr("spic.points.verify_file.__defaults__", (tmp_path,), raising=False)
     torch.manual_seed(0)
     bottleneck = make_bottleneck("classification", "S1", 16, 3, 2).eval()
     features = torch.randn(20, 16, 7, 7).relu()

@@ -29,6 +29,7 @@ from spic.datasets.cache import cache_root
 from spic.errors import SpicError
 from spic.metrics import METRICS
 from spic.networks import cut
+from spic.networks.fold import fold_batch_norm
 from spic.points import write_atomically
 
 
@@ -74,7 +75,8 @@ def _qualities(entries: list[str], known: dict) -> dict[str, list[int]]:
 def _rival(benchmark: Benchmark, args: argparse.Namespace) -> PixelRival:
     device = pick_device(args.gpu)
     dataset = benchmark.open_data(args.valdir, args.limit)
-    network = benchmark.build_network(args.backbone_weights).to(device, memory_format=torch.channels_last)
+    network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
+    network.to(device, memory_format=torch.channels_last)
     if not args.features:
         return PixelRival(dataset, network, device)
     front, back = cut(network, args.features)

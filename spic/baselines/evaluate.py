@@ -26,6 +26,7 @@ from spic.baselines.anatomy import Parts
 from spic.baselines.results import ResultCache, dataset_id, network_id
 from spic.baselines.workers import Passage, Workers, transmit
 from spic.datasets.images import MEAN, STD
+from spic.networks.cost import cost
 
 LATENCY_IMAGES = 5
 
@@ -57,6 +58,10 @@ class PixelRival:
     def edge(self, index: int) -> np.ndarray:
         return self.dataset.pixels(index)
 
+    def edge_cost(self) -> dict[str, int]:
+        """The edge runs no network."""
+        return {"parameters": 0, "macs": 0}
+
     def cloud(self, received: list[np.ndarray]) -> Tensor:
         return self.network(normalise(received).to(self.device, memory_format=torch.channels_last))
 
@@ -73,6 +78,9 @@ class FeatureRival(PixelRival):
         super().__post_init__()
         self.identity += f"/{self.split_point}"
         self.image_size = self.dataset.pixels(0).shape[:2]
+
+    def edge_cost(self) -> dict[str, int]:
+        return cost(self.front, self.image_size)
 
     @torch.inference_mode()
     def edge(self, index: int) -> np.ndarray:
@@ -193,6 +201,7 @@ def sweep(rival: PixelRival, codecs: list[Any], metric: Callable[[], Any], about
     """
     qualities = qualities or {}
     points = [Point(codec, quality) for codec in codecs for quality in qualities.get(codec.name, codec.sweep)]
+    about = {**about, **{f"edge_{key}": value for key, value in rival.edge_cost().items()}}
     reports = []
     with Workers(workers) as pool:
         plain = _cached(rival, Point(None, None), metric, cache, pool, batch_size)

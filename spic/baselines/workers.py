@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,11 +56,11 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _result(future: Future, codec: str) -> Passage:
+def _in_process(pool: ProcessPoolExecutor, name: str, quality: int, array: np.ndarray) -> Passage:
     try:
-        return future.result()
+        return pool.submit(transmit_by_name, name, quality, array).result()
     except BrokenProcessPool:
-        raise SpicError(f"{codec}: a worker process died, perhaps for lack of memory: run again with fewer workers") from None
+        raise SpicError(f"{name}: a worker process died, perhaps for lack of memory: use fewer workers") from None
 
 
 class Workers:
@@ -86,6 +86,6 @@ class Workers:
     def submit(self, load: Callable[[int], np.ndarray], index: int, codec: Any, quality: int | None) -> Future:
         """Load item `index` and carry it through the codec; the future holds a Passage."""
         if codec is not None and codec.holds_gil and self.count > 1:
-            carry = partial(self.processes.submit, transmit_by_name, codec.name, quality)
-            return self.threads.submit(lambda: _result(carry(load(index)), codec.name))
+            pool = self.processes
+            return self.threads.submit(lambda: _in_process(pool, codec.name, quality, load(index)))
         return self.threads.submit(lambda: transmit(codec, quality, load(index)))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+
+import torch
 
 from spic import val
 from spic.baselines import __main__ as baselines
-from spic.benchmarks import EMBEDDED, PUBLISHED
-from spic.cli import boolean, positive
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
+from spic.cli import boolean, pick_device, positive
+from spic.curves.cost import point_costs
+from spic.evaluate import Settings
+from spic.networks.fold import fold_batch_norm
+from spic.points import load_points, select, write_atomically
 
 SHARED = ("benchmark", "valdir", "backbone_weights", "limit", "gpu", "workers")  # said alike to both commands
 
@@ -45,10 +52,24 @@ def measure(args: argparse.Namespace) -> Path:
     rivals = ["--task", args.task, *shared]
     chosen = ["--codecs", *args.codecs] if args.codecs else []
     _step(baselines.main([*rivals, *chosen, "--output", str(folder / "rivals.json")]))
+    _measure_costs(find(args.task, benchmark), args, folder / "costs.json")
     for split_point in args.features:
         output = str(folder / f"features-{split_point}.json")
         _step(baselines.main([*rivals, "--features", split_point, "--output", output]))
     return folder
+
+
+def _measure_costs(benchmark: Benchmark, args: argparse.Namespace, output: Path) -> None:
+    """Edge cost and latency of the points, once; the reports do not hold them."""
+    if output.exists():
+        return
+    device = pick_device(bool(args.gpu))
+    dataset = benchmark.open_data(args.valdir, args.limit)
+    network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
+    network.to(device, memory_format=torch.channels_last)
+    points = select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
+    rows = point_costs(benchmark, network, dataset, points, Settings(args.coder, device=device))
+    write_atomically(output, (json.dumps({"costs": rows}, indent=1) + "\n").encode())
 
 
 def _step(code: int) -> None:

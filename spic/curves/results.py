@@ -1,7 +1,8 @@
 """Result files (val.py's reports, the rivals' sweeps) → curves of one data set and one network.
 
-A file holds one record, a list of records, or {"reports": [...], "missing": {codec: reason}}. Records of the same
-curve and setting but different seeds become one point with a mean and a deviation.
+A file holds one record, a list of records, {"reports": [...], "missing": {codec: reason}}, or {"costs": [...]}: edge
+cost and latency of operating points. Records of the same curve and setting but different seeds become one point with a
+mean and a deviation.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ TASKS = {
 }
 CODEC_NAMES = {"jpeg": "JPEG", "webp": "WebP", "jpeg2000": "JPEG 2000", "avif": "AVIF", "hevc": "HEVC", "av1": "AV1"}
 VARIANTS = ("coder", "tables", "amp")  # told in a curve's name where a set of results mixes them
+COST_KEYS = ("task", "benchmark", "split_point", "compress_factor")
 RATES = {"bpp": "bits per pixel, payload", "bpp_wire": "bits per pixel, all bytes sent"}
 
 
@@ -100,30 +102,42 @@ def read(paths: Iterable[Path | str], rate: str = "bpp") -> Comparison:
 
 def _load(paths: Iterable[Path | str]) -> tuple[list[dict], dict[str, str]]:
     records: list[dict] = []
+    costs: list[dict] = []
     missing: dict[str, str] = {}
     for path in map(Path, paths):
-        files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        for file in files:
-            found, absent = _read_file(file, lenient=path.is_dir())
-            records += found
-            missing |= absent
-    return records, missing
+        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+            content = _read_json(file)
+            records += _records(content, file, lenient=path.is_dir())
+            if isinstance(content, dict):
+                missing |= content.get("missing", {})
+                costs += content.get("costs", [])
+    return _with_costs(records, costs), missing
 
 
-def _read_file(path: Path, lenient: bool) -> tuple[list[dict], dict[str, str]]:
-    """Records and missing codecs of one file. In a folder, JSON files that hold no record are passed over."""
+def _with_costs(records: list[dict], costs: list[dict]) -> list[dict]:
+    """Operating points with what was measured apart from their reports."""
+    by_point = {tuple(row.get(key) for key in COST_KEYS): row for row in costs}
+    return [{**by_point.get(tuple(record.get(key) for key in COST_KEYS), {}), **record} for record in records]
+
+
+def _read_json(path: Path) -> Any:
     try:
-        content = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except OSError as error:
         raise SpicError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise SpicError(f"{path}: not JSON ({error})") from None
-    missing = content.get("missing", {}) if isinstance(content, dict) else {}
+
+
+def _records(content: Any, path: Path, lenient: bool) -> list[dict]:
+    """The checked records of one file. In a folder, JSON files that hold none are passed over."""
     if isinstance(content, dict):
-        content = content.get("reports", [content])
+        content = [] if "costs" in content else content.get("reports", [content])
+    if not isinstance(content, list):
+        content = [content]
     if lenient and not all(isinstance(record, dict) and "task" in record for record in content):
-        return [], {}
-    return [_checked(record, path) for record in content], missing
+        return []
+    return [_checked(record, path) for record in content]
 
 
 def _checked(record: Any, path: Path) -> dict:

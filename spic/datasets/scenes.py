@@ -56,8 +56,8 @@ def _generator(seed: int, task: str, split: str, index: int) -> np.random.Genera
 
 
 def _occlude(rng: np.random.Generator, canvas: np.ndarray, centre: np.ndarray, extent: float) -> None:
-    """Perhaps a blob over the rim of the object: it hides a part of it, never its middle."""
-    for _ in range(rng.integers(0, 2)):
+    """Up to two blobs over the rim of the object: they hide a part of it, never its middle."""
+    for _ in range(rng.integers(0, 3)):
         angle = rng.uniform(0, 2 * np.pi)
         rim = centre + extent * rng.uniform(0.4, 0.6) * np.array([np.cos(angle), np.sin(angle)])
         drawing.paint_blob(rng, canvas, rim, extent * rng.uniform(0.1, 0.2))
@@ -71,12 +71,12 @@ def draw_classification(seed: int, split: str, index: int) -> tuple[np.ndarray, 
     longer = round(256 * rng.choice([1, 4 / 3, 3 / 2]))
     height, width = (256, longer) if rng.random() < 0.7 else (longer, 256)
     canvas = drawing.background(rng, height, width, clutter=int(rng.integers(3, 10)))
-    extent = 224 * rng.uniform(0.48, 0.88)
+    extent = 224 * rng.uniform(0.38, 0.8)
     # The centre crop of 224 pixels shows the object whole, or nearly so.
     room = max(0.0, 112 - extent / 2) + 8
     centre = np.array([width, height]) / 2 + rng.uniform(-room, room, 2)
-    view = drawing.place(drawing.random_view(rng, np.pi / 6), SHAPES[shape], extent, centre)
-    look = drawing.Look(texture, contrast=rng.uniform(34, 64), shadow=rng.random() < 0.6)
+    view = drawing.place(drawing.random_view(rng, np.pi / 4), SHAPES[shape], extent, centre)
+    look = drawing.Look(texture, contrast=rng.uniform(28, 60), shadow=rng.random() < 0.6)
     drawing.paint_object(rng, canvas, view, SHAPES[shape], look)
     _occlude(rng, canvas, centre, extent)
     drawing.light(rng, canvas)
@@ -196,7 +196,7 @@ class _Task:
 
 
 _TASKS = {
-    "classification": _Task(2, draw_classification, _classification_name, _write_classification_extras,
+    "classification": _Task(1, draw_classification, _classification_name, _write_classification_extras,
                             imagenet.open, CLASSES, 1000, 60_000),
     "segmentation": _Task(1, draw_segmentation, _segmentation_name, _write_segmentation_extras,
                           coco.open, CATEGORIES, 200, 220_000),

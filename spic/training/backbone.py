@@ -63,7 +63,7 @@ _OBJECT_CROPS = RandomCrop((0.5, 1.0), of_square=True)
 RECIPES = {
     ("imagenette", "classification"): Recipe(0.5, 10, ((15, 96), (22, 128), (3, 144)), _PHOTO_CROPS),
     ("scenes", "classification"): Recipe(0.25, 100, ((8, 96), (7, 128), (4, 192)), _OBJECT_CROPS, batch=96),
-    ("scenes", "segmentation"): Recipe(0.25, 21, ((12, 257),), RandomCrop((0.12, 0.3), 1.2), batch=24, lr=0.05,
+    ("scenes", "segmentation"): Recipe(0.25, 21, ((7, 257),), RandomCrop((0.12, 0.3), 1.2), batch=24, lr=0.05,
                                        smoothing=0.0, start="scenes/classification"),
     ("camvid", "segmentation"): Recipe(0.5, 11, ((60, 257), (20, 321)), RandomCrop((0.2, 1.0)), batch=12, lr=0.03,
                                        smoothing=0.0, start="imagenette/classification"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from spic.bottleneck import Bottleneck
 from spic.coding.frequency import FrequencyTable, SymbolCounter
 from spic.datasets import cache
+from spic.networks.fold import fold_batch_norm
 from spic.points import ROOT, TASKS, record_checksums, write_atomically
 from spic.quantize import quantize
 
@@ -20,7 +22,8 @@ BATCH = 16
 
 @torch.inference_mode()
 def count_table(encoder: nn.Module, features: Tensor, step: float, tables: str = "shared") -> FrequencyTable:
-    """The table of the symbols that an encoder makes of float32 features [N, C, h, w]."""
+    """The table of the symbols that an encoder makes of float32 features [N, C, h, w], BatchNorm folded as on the edge."""
+    encoder = fold_batch_norm(copy.deepcopy(encoder).eval())
     counter = SymbolCounter(tables)
     for batch in features.split(BATCH):
         counter.add(quantize(encoder(batch.contiguous(memory_format=torch.channels_last)), step))

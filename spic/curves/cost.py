@@ -1,0 +1,63 @@
+"""What each operating point costs its edge, and how long one image takes on the machine at hand."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from spic.baselines.evaluate import normalise
+from spic.benchmarks import Benchmark
+from spic.evaluate import Settings, lay_roads
+from spic.networks.cost import cost
+from spic.networks.split import first
+from spic.points import OperatingPoint
+
+LATENCY_IMAGES = 7
+
+
+class _EdgeNetwork(nn.Module):
+    """All of the edge that is a network: image → front → encoder."""
+
+    def __init__(self, front: nn.Module, encoder: nn.Module):
+        super().__init__()
+        self.front, self.encoder = front, encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.encoder(first(self.front(image)))
+
+
+@torch.inference_mode()
+def latency(edge, cloud, images: Sequence[Tensor]) -> dict[str, float]:
+    """Median seconds of one image [1, 3, H, W]: to its frame, and from there to logits. The first is a warm-up."""
+    spent = []
+    for image in images:
+        start = time.perf_counter()
+        sent = edge(image)
+        middle = time.perf_counter()
+        cloud.receive(sent.frames, sent.uncoded)
+        spent.append((middle - start, time.perf_counter() - middle))
+    edge_seconds, cloud_seconds = (statistics.median(times) for times in zip(*(spent[1:] or spent)))
+    return {"edge_seconds": edge_seconds, "cloud_seconds": cloud_seconds}
+
+
+def point_costs(benchmark: Benchmark, network: nn.Module, dataset, points: Sequence[OperatingPoint],
+                settings: Settings) -> list[dict]:
+    """One row per point. Parameters and operations are those of front and encoder as evaluated, BatchNorm folded."""
+    chosen = range(min(LATENCY_IMAGES, len(dataset)))
+    images = [normalise([dataset.pixels(i)]).to(settings.device, memory_format=torch.channels_last) for i in chosen]
+    rows = []
+    for point in tqdm(points, "edge cost", unit="point", dynamic_ncols=True):
+        (station,) = lay_roads(benchmark, network, [point], dataset.image_size, settings)
+        edge, cloud = station.roads[0].edge, station.roads[0].cloud
+        paid = cost(_EdgeNetwork(station.front, edge.encoder), dataset.image_size)
+        rows.append({
+            "task": benchmark.task, "benchmark": benchmark.name, "split_point": point.split_point,
+            "compress_factor": point.compress_factor, "threads": torch.get_num_threads(),
+            **{f"edge_{key}": value for key, value in paid.items()}, **latency(edge, cloud, images),
+        })
+    return rows
