@@ -5,6 +5,7 @@ To add a benchmark of your own: one entry in BENCHMARKS and its operating points
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +20,7 @@ from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 
 from spic import points
 from spic.datasets import camvid, coco, imagenet, scenes
-from spic.errors import SpicError
+from spic.errors import SpicError, reason
 from spic.networks import NETWORKS
 from spic.networks.split import PUBLISHED_BRANCH
 
@@ -67,7 +68,7 @@ def _download(official) -> dict:
     try:
         return official.get_state_dict(progress=True, check_hash=True)
     except (OSError, URLError, RuntimeError) as error:
-        raise SpicError(f"torchvision's weights {official} could not be downloaded ({error}); "
+        raise SpicError(f"torchvision's weights {official} could not be downloaded ({reason(error)}); "
                         f"get {official.url} by other means and pass it with --backbone_weights FILE") from None
 
 
@@ -76,12 +77,12 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not Path(path).is_file():
         raise SpicError(f"{path}: no such file; pass a torchvision state dict (.pth or .safetensors)")
     try:
-        if Path(path).suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = load_file(path) if Path(path).suffix == ".safetensors" else \
+                torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise SpicError(f"{path}: not a readable state dict ({str(error).splitlines()[0][:120]})") from None
+        raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SpicError(f"{path}: holds no state dict (a mapping from names to tensors)")
     return state

@@ -7,3 +7,9 @@ class SpicError(Exception):
 
 class StreamError(SpicError):
     """Bytes that are not a valid stream for this receiver: truncated, altered, foreign, newer, other table or shape."""
+
+
+def reason(error: BaseException) -> str:
+    """What another library's exception says, in one short line."""
+    lines = str(error).splitlines()
+    return lines[0][:160] if lines else type(error).__name__

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from spic.errors import SpicError
+from spic.errors import SpicError, reason
 
 ROOT = Path(os.environ.get("SPIC_ROOT", Path(__file__).resolve().parents[1]))
 DICT_FILE = ROOT / "dict.yaml"
@@ -62,7 +62,7 @@ def load_points(path: Path = DICT_FILE) -> dict[tuple[str, str, str, int], Opera
     except FileNotFoundError:
         raise SpicError(f"{path}: no such file; it lists the operating points and belongs to the project") from None
     except Exception as error:
-        raise SpicError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        raise SpicError(f"{path}: not readable as YAML ({reason(error)})") from None
     points = {}
     for keys, entry in _leaves(path, tree, ("task", "benchmark", "split point", "compress factor")):
         point = _point(path, keys, entry)

@@ -43,6 +43,7 @@ class Recipe:
     lr: float = 0.15
     weight_decay: float = 5e-4
     smoothing: float = 0.1
+    cycles: int = 1  # of the learning rate
     start: str | None = None  # benchmark/task whose backbone gives the first weights
 
     @property
@@ -63,8 +64,8 @@ _OBJECT_CROPS = RandomCrop((0.5, 1.0), of_square=True)
 RECIPES = {
     ("imagenette", "classification"): Recipe(0.5, 10, ((15, 96), (22, 128), (3, 144)), _PHOTO_CROPS),
     ("scenes", "classification"): Recipe(0.25, 100, ((8, 96), (7, 128), (4, 192)), _OBJECT_CROPS, batch=96),
-    ("scenes", "segmentation"): Recipe(0.25, 21, ((7, 257),), RandomCrop((0.12, 0.3), 1.2), batch=24, lr=0.05,
-                                       smoothing=0.0, start="scenes/classification"),
+    ("scenes", "segmentation"): Recipe(0.25, 21, ((14, 257),), RandomCrop((0.12, 0.3), 1.2), batch=24, lr=0.05,
+                                       cycles=2, smoothing=0.0, start="scenes/classification"),
     ("camvid", "segmentation"): Recipe(0.5, 11, ((60, 257), (20, 321)), RandomCrop((0.2, 1.0)), batch=12, lr=0.03,
                                        smoothing=0.0, start="imagenette/classification"),
 }
@@ -119,7 +120,8 @@ def _train_epoch(team, network, optimizer, recipe: Recipe, pictures, epoch: int,
     network.train()
     total, bar = 0.0, tqdm(batches.tolist(), f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", mininterval=2, disable=rank > 0)
     for number, indices in enumerate(bar):
-        rate = learning_rate((epoch + number / len(batches)) / recipe.epochs, recipe.lr)
+        progress = (epoch + number / len(batches)) / recipe.epochs
+        rate = learning_rate(progress * recipe.cycles % 1, recipe.lr)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = _step(team, network, optimizer, recipe, augmented(pictures, indices, recipe.cropping, recipe.size(epoch), generator))
