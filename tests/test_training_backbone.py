@@ -45,7 +45,7 @@ def _average(team, results):
 
 def test_processes_see_the_mean_of_their_gradients():
     results = torch.zeros(3, 2).share_memory_()
-    parallel.launch(_average, 3, 16, results)
+    parallel.launch(_average, 3, results)
     assert results.tolist() == [[2.0, 2.0]] * 3
 
 
@@ -57,4 +57,4 @@ def _fail(team):
 
 def test_the_error_of_one_process_ends_all():
     with pytest.raises(SpicError, match="one of them failed"):
-        parallel.launch(_fail, 2, 4)
+        parallel.launch(_fail, 2)

@@ -27,7 +27,6 @@ from spic.training import checkpoint, parallel
 from spic.training.augment import RandomCrop, augmented
 from spic.training.sources import SOURCES
 
-MAX_NUMBERS = 50_000_000  # more than any of these networks has parameters
 WARM_UP = 0.15  # share of all iterations in which the learning rate rises
 
 
@@ -175,7 +174,7 @@ def _top1_or_miou(confusion: torch.Tensor, masks: bool) -> float:
 def train(benchmark: str, task: str, data: Path | None, runs: Path, seed: int = 0, processes: int = 1) -> None:
     """Train (or resume) one backbone, write its weights, and print its score on the evaluation pictures."""
     source = SOURCES[benchmark, task]
-    parallel.launch(_train, processes, MAX_NUMBERS, benchmark, task, source.training(data), source.evaluation(data), runs, seed)
+    parallel.launch(_train, processes, benchmark, task, source.training(data), source.evaluation(data), runs, seed)
 
 
 def _train(team, benchmark: str, task: str, training, evaluation, runs: Path, seed: int) -> None:

@@ -1,17 +1,18 @@
 """Data-parallel training on the cores of one machine: a process per core, gradients averaged after every step.
 
 One single-threaded process per core outruns one process with as many threads: it waits for the others once per step, not
-once per layer, so that it also keeps its speed beside other programs.
+once per layer, so that it also keeps its speed beside other programs. The averaging is torch.distributed's (gloo).
 """
 
 from __future__ import annotations
 
-import multiprocessing.connection
 import os
-import threading
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
@@ -24,12 +25,10 @@ def cores() -> int:
 
 @dataclass(frozen=True)
 class Team:
-    """One process of several that work alike: ``board`` [size, capacity] is memory all of them see."""
+    """One process of several that work alike."""
 
     rank: int
     size: int
-    barrier: threading.Barrier
-    board: Tensor
     parent: int
 
     def mean(self, tensors: list[Tensor]) -> None:
@@ -37,11 +36,8 @@ class Team:
         if os.getppid() != self.parent:
             raise SystemExit("the process that started this one is gone")
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-        self.board[self.rank, :len(flat)] = flat
-        self.barrier.wait()
-        mean = self.board[:, :len(flat)].mean(dim=0)
-        self.barrier.wait()  # nobody writes again before all have read
-        for tensor, part in zip(tensors, mean.split([tensor.numel() for tensor in tensors])):
+        dist.all_reduce(flat)
+        for tensor, part in zip(tensors, (flat / self.size).split([tensor.numel() for tensor in tensors])):
             tensor.detach().copy_(part.view(tensor.shape))
 
     def mean_gradients(self, network: nn.Module) -> None:
@@ -52,42 +48,23 @@ class Team:
         self.mean([b for b in network.buffers() if b.is_floating_point()])
 
 
-def launch(work, size: int, capacity: int, *arguments) -> None:
+def launch(work, size: int, *arguments) -> None:
     """Run ``work(team, *arguments)`` in ``size`` processes that share this one's memory, and wait for them.
 
-    ``capacity``: the most numbers a team ever averages at once. A SpicError of any process is raised here.
+    A SpicError of any process is raised here; the others, who would wait for it for ever, are ended.
     """
     torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
-    context = mp.get_context("fork")
-    messages, barrier = context.SimpleQueue(), context.Barrier(size)
-    board = torch.empty(size, capacity).share_memory_()
-    processes = [context.Process(target=_member, args=(work, Team(rank, size, barrier, board, os.getpid()), messages, arguments))
-                 for rank in range(size)]
-    for process in processes:
-        process.start()
-    _wait(processes, messages)
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{Path(folder, 'meeting')}"
+        try:
+            mp.start_processes(_member, (size, meeting, os.getpid(), work, arguments), size, start_method="fork")
+        except mp.ProcessRaisedException as error:
+            raise SpicError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+        except mp.ProcessExitedException:
+            raise SpicError("a training process ended early (out of memory?); run again to resume") from None
 
 
-def _member(work, team: Team, messages, arguments) -> None:
-    try:
-        work(team, *arguments)
-    except SpicError as error:
-        messages.put(str(error))
-        raise SystemExit(1) from None
-
-
-def _wait(processes, messages) -> None:
-    """Until all are done; when one fails, the others, who would wait for it for ever, are ended."""
-    try:
-        while alive := [process.sentinel for process in processes if process.is_alive()]:
-            multiprocessing.connection.wait(alive)
-            if any(process.exitcode for process in processes):
-                break
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
-    if not messages.empty():
-        raise SpicError(messages.get())
-    if any(process.exitcode for process in processes):
-        raise SpicError("a training process ended early (out of memory?); run again to resume")
+def _member(rank: int, size: int, meeting: str, parent: int, work, arguments) -> None:
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    work(Team(rank, size, parent), *arguments)
+    dist.destroy_process_group()
