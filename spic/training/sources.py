@@ -145,6 +145,6 @@ SOURCES = {
     ("scenes", "classification"): Source(_Drawn("classification", _sets(24_000, 12_000)), stored=192,
                                          bottlenecks="bottlenecks", image_transform=_photo()),
     ("scenes", "segmentation"): Source(_Drawn("segmentation", _sets(3_000, 1_200)), bottlenecks="bottlenecks",
-                                       crops=(257, 2), counted=120, image_transform=_large_photo),
+                                       crops=(257, 1), counted=120, image_transform=_large_photo),
     ("camvid", "segmentation"): Source(_open_camvid, "test", crops=(257, 6), counted=120, image_transform=_street_photo),
 }
