@@ -36,8 +36,9 @@ def photos(tmp_path_factory):
 def train(weights, tmp_path, capsys):
     """Runs the command; returns exit code and what it wrote on stderr."""
     def run(data, *more, output=tmp_path / "out", split_point="US1"):
-        argv = ["--benchmark", "imagenette", "--data", str(data), "--backbone_weights", str(weights), "--output", str(output),
-                "--split_point", split_point, "--channels", "4", "--epochs", "1", "--batch_size", "6", *more]
+        argv = ["--benchmark", "imagenette", "--data", str(data), "--backbone_weights", str(weights),
+                "--output", str(output), "--split_point", split_point, "--channels", "4", "--epochs", "1",
+                "--batch_size", "6", *more]
         code = main("classification", argv)
         return code, capsys.readouterr().err
     return run
@@ -94,8 +95,8 @@ def test_labels_are_needed_by_a_supervised_point_alone(train, photos, tmp_path):
 
 def test_weights_of_another_class_count_are_refused(photos, tmp_path, capsys):
     torch.save(resnet50(0.5, 7).state_dict(), tmp_path / "seven.pth")
-    code = main("classification", ["--benchmark", "imagenette", "--data", str(photos), "--output", str(tmp_path / "out"),
-                                   "--backbone_weights", str(tmp_path / "seven.pth")])
+    code = main("classification", ["--benchmark", "imagenette", "--data", str(photos), "--output",
+                                   str(tmp_path / "out"), "--backbone_weights", str(tmp_path / "seven.pth")])
     assert refused((code, capsys.readouterr().err), "seven.pth", "fc.weight")
 
 

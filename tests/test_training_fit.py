@@ -73,7 +73,8 @@ def test_a_larger_lambda_buys_fewer_bits(back, data):
 
 
 def test_distill_reads_no_label(back, data):
-    fit(new_bottleneck(), back, FeatureSet(data.features, None, data.image_size), options(distortion="distill"), quiet=True)
+    unlabelled = FeatureSet(data.features, None, data.image_size)
+    fit(new_bottleneck(), back, unlabelled, options(distortion="distill"), quiet=True)
 
 
 def test_the_same_seed_gives_the_same_bottleneck(back, data):

@@ -44,7 +44,8 @@ def test_soft_length_lies_on_the_line_between_neighbouring_symbols():
     lengths = estimator.lengths()[0]
     for low, share in ((0, 0.25), (1, 0.5), (3, 0.75)):
         x = torch.full((1, 1, 1, 1), low + share)
-        assert estimator(x).item() == pytest.approx((lengths[low] * (1 - share) + lengths[low + 1] * share).item(), abs=0.02)
+        between = lengths[low] * (1 - share) + lengths[low + 1] * share
+        assert estimator(x).item() == pytest.approx(between.item(), abs=0.02)
 
 
 @given(spread=st.floats(0.05, 20))

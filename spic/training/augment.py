@@ -57,7 +57,7 @@ def recolour(images: Tensor, generator: torch.Generator, strength: float) -> Ten
 
 
 def augmented(pictures, indices, cropping: RandomCrop, size: int, generator: torch.Generator, colour: float = 0.25):
-    """Random views of some pictures: normalised images [B, 3, size, size] and their targets ([B] or [B, size, size])."""
+    """Random views of some pictures: normalised images [B, 3, size, size], targets [B] or [B, size, size]."""
     chances = torch.rand(len(indices), 5, generator=generator).tolist()
     images, targets = [], []
     for index, (*chance, flip) in zip(indices, chances):

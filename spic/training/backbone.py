@@ -3,7 +3,8 @@
     python -m spic.training.backbone --benchmark imagenette --task classification --data imagenette-160
 
 SGD with Nesterov momentum, a one-cycle learning rate, label smoothing, growing pictures; batches of pictures held
-in memory. Interrupted runs resume from the last epoch to the same result. Output: Weights/<benchmark>/<task>.safetensors.
+in memory. Interrupted runs resume from the last epoch to the same result.
+Output: Weights/<benchmark>/<task>.safetensors.
 """
 
 from __future__ import annotations
@@ -115,15 +116,18 @@ def _train_epoch(team, network, optimizer, recipe: Recipe, pictures, epoch: int,
     order = torch.randperm(len(pictures), generator=generator)
     rank, share = team.rank, recipe.batch // team.size
     generator.manual_seed(generator.initial_seed() * 101 + rank)
-    batches = order[:len(order) // recipe.batch * recipe.batch].view(-1, recipe.batch)[:, rank * share:(rank + 1) * share]
+    whole = order[:len(order) // recipe.batch * recipe.batch].view(-1, recipe.batch)
+    batches = whole[:, rank * share:(rank + 1) * share].tolist()
     network.train()
-    total, bar = 0.0, tqdm(batches.tolist(), f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", mininterval=2, disable=rank > 0)
+    title = f"epoch {epoch + 1}/{recipe.epochs}"
+    total, bar = 0.0, tqdm(batches, title, unit="batch", mininterval=2, disable=rank > 0)
     for number, indices in enumerate(bar):
         progress = (epoch + number / len(batches)) / recipe.epochs
         rate = learning_rate(progress * recipe.cycles % 1, recipe.lr)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = _step(team, network, optimizer, recipe, augmented(pictures, indices, recipe.cropping, recipe.size(epoch), generator))
+        batch = augmented(pictures, indices, recipe.cropping, recipe.size(epoch), generator)
+        loss = _step(team, network, optimizer, recipe, batch)
         total += loss
         bar.set_postfix(loss=f"{loss:.3f}", lr=f"{rate:.4f}", refresh=False)
     team.mean_statistics(network)

@@ -21,7 +21,8 @@ class Run:
     def save(self, done: int, **parts) -> None:
         """Store the state dicts of the parts after ``done`` epochs or iterations."""
         buffer = io.BytesIO()
-        torch.save({"identity": self.identity, "done": done, "parts": {k: v.state_dict() for k, v in parts.items()}}, buffer)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({"identity": self.identity, "done": done, "parts": states}, buffer)
         write_atomically(self.path, buffer.getvalue())
 
     def restore(self, **parts) -> int:

@@ -26,7 +26,7 @@ from spic.training.tables import count_table, rounded_to_half, write_point
 
 
 def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=f"Train a bottleneck for split {task}; the network itself stays as it is.",
+    parser = argparse.ArgumentParser(description=f"Train a bottleneck for split {task}; the network stays.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--benchmark", help=f"network and data: {', '.join(name for t, name in BENCHMARKS if t == task)}; None: "
@@ -38,7 +38,7 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--stride", type=positive, default=2, help="of the encoder")
     add("--channels", type=positive, default=64, help="that are coded")
     add("--step", type=float, default=0.5, help="of the quantiser")
-    add("--lambda", type=float, default=10.0, dest="weight", metavar="LAMBDA", help="distortion (nats) a bit per pixel may cost")
+    add("--lambda", type=float, default=10.0, dest="weight", metavar="LAMBDA", help="distortion (nats) a bpp may cost")
     add("--rate", choices=tuple(ESTIMATORS), default="table", help="estimator of the bits")
     add("--distortion", choices=DISTORTIONS, help="None: task for S*, distill for US*")
     add("--epochs", type=positive, default=12)
@@ -80,7 +80,8 @@ def _run(task: str, args: argparse.Namespace) -> None:
     bottleneck = make_bottleneck(task, location, training.features.shape[1], args.channels, args.stride)
     _, back = cut(network, location)
     fit(bottleneck, back, training, options, run, log, device)
-    _write(bottleneck.cpu(), counting, options.step, args, (task, benchmark.name, args.split_point, args.compress_factor))
+    key = (task, benchmark.name, args.split_point, args.compress_factor)
+    _write(bottleneck.cpu(), counting, options.step, args, key)
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -108,7 +109,7 @@ def _dataset(task: str, benchmark, args, options: Options):
         return Unlabelled(args.data, source.image_transform, args.limit)
     dataset = source.open(args.data, source.bottlenecks, args.limit)
     if dataset.num_classes != benchmark.num_classes:
-        raise SpicError(f"{args.data}: has {dataset.num_classes} classes, but the network tells {benchmark.num_classes} apart")
+        raise SpicError(f"{args.data}: has {dataset.num_classes} classes, the network {benchmark.num_classes}")
     return dataset
 
 
@@ -116,4 +117,4 @@ def _write(bottleneck, counting: FeatureSet, step: float, args, key) -> None:
     rounded_to_half(bottleneck.eval())
     table = count_table(bottleneck.encoder, counting.features, step, args.tables)
     write_point(bottleneck, table, *key, root=args.output)
-    print(f"{'/'.join(map(str, key))}: {table.entropy:.3f} bits a symbol; weights, table and dict.yaml in {args.output}")
+    print(f"{'/'.join(map(str, key))}: {table.entropy:.3f} bits a symbol; everything is in {args.output}")

@@ -18,7 +18,7 @@ MASK_STRIDE = 2  # masks are compared at every second pixel: half the resolution
 
 @dataclass(frozen=True)
 class Answer:
-    """Logits [B, classes] or, before they are resized to the picture, [B, classes, h, w]; and what the last layer saw."""
+    """Logits [B, classes] or, not yet resized to the picture, [B, classes, h, w]; and what the last layer saw."""
 
     logits: Tensor
     hidden: Tensor

@@ -28,7 +28,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features [N, C, h, w] at one split point, their targets (labels [N], masks [N, H, W], or None when there are none).
+    """Features [N, C, h, w] at one split point and their targets: labels [N], masks [N, H, W], or None.
 
     ``image_size``: (H, W) of the network's input that the features were made from.
     """

@@ -1,6 +1,6 @@
 """The fit loop: a bottleneck behind a frozen front and before a frozen back, distortion + lambda * estimated bpp.
 
-    feature --> encoder --> y --+--> rounded to the step --> decoder --> back --> distortion   (gradient passes straight)
+    feature --> encoder --> y --+--> rounded to the step --> decoder --> back --> distortion
                                 +--> rate estimator ----------------------------> bpp
 
 Only encoder, decoder and estimator learn. Deterministic under the seed; an interrupted run resumes at the last epoch.
@@ -86,8 +86,9 @@ def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Opti
     torch.manual_seed(options.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
     trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, math.prod(data.image_size)).to(device)
-    optimizer = torch.optim.Adam([{"params": trainee.bottleneck.parameters(), "factor": 1.0},
-                                  {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}], lr=options.lr)
+    groups = [{"params": list(trainee.bottleneck.parameters()), "factor": 1.0},
+              {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}]
+    optimizer = torch.optim.Adam(groups, lr=options.lr)
     first = run.restore(trainee=trainee, optimizer=optimizer) if run else 0
     with tqdm(total=options.epochs * _batches(data, options), initial=first * _batches(data, options), unit="batch",
               desc="fit", disable=quiet, mininterval=1) as bar:
@@ -119,8 +120,8 @@ def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm,
             group["lr"] = rate * group["factor"]
         terms = _step(trainee, optimizer, data, indices, device)
         if not math.isfinite(terms["loss"]):
-            raise SpicError(f"the loss is no longer a number in epoch {epoch + 1}, batch {number + 1}; the checkpoint of "
-                            f"epoch {epoch} is kept: resume with a lower learning rate or lambda")
+            raise SpicError(f"the loss is no longer a number in epoch {epoch + 1}, batch {number + 1}; the "
+                            f"checkpoint of epoch {epoch} is kept: resume with a lower learning rate or lambda")
         sums = {name: sums[name] + terms[name] for name in sums}
         bar.set_postfix({"distortion": f"{terms['distortion']:.4f}", "rate": f"{options.weight * terms['bpp']:.4f}",
                          "bpp": f"{terms['bpp']:.5f}"}, refresh=False)

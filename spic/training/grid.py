@@ -66,9 +66,13 @@ class Job:
         return "/".join(map(str, self.key))
 
 
-def parent(factor: int) -> int | None:
-    """0 starts afresh; 2 from 0, 4 from 2, and so on; an odd factor from the one before it."""
-    return None if factor == 0 else factor - 1 if factor % 2 else factor - 2
+def parent(factor: int, geometry: list[tuple[int, int]]) -> int | None:
+    """0 starts afresh; 2 from 0, 4 from 2, and so on; an odd factor from the one before it.
+
+    A factor whose (stride, channels) its parent does not share starts afresh, too.
+    """
+    candidate = factor - 1 if factor % 2 else factor - 2
+    return candidate if candidate >= 0 and geometry[candidate] == geometry[factor] else None
 
 
 def read_grid(benchmark: str, path: Path = GRID_FILE) -> list[Job]:
@@ -83,12 +87,22 @@ def read_grid(benchmark: str, path: Path = GRID_FILE) -> list[Job]:
 
 def _jobs(task: str, benchmark: str, split_point: str, row: dict) -> Iterator[Job]:
     distortion = "distill" if split_point.startswith("U") else "task"
+    geometry = list(zip(_per_factor(row, "stride"), _per_factor(row, "channels")))
     for factor, weight in enumerate(row["lambdas"]):
-        start = parent(factor)
+        start = parent(factor, geometry)
         options = Options(step=float(row["step"]), weight=float(weight), distortion=distortion,
                           epochs=row["epochs"] if start is None else row["refine"], batch_size=row["batch_size"],
                           lr=row["lr"] if start is None else row["lr"] / 2, seed=factor)
-        yield Job(task, benchmark, split_point, factor, row["stride"], row["channels"], options, start)
+        yield Job(task, benchmark, split_point, factor, *geometry[factor], options, start)
+
+
+def _per_factor(row: dict, name: str) -> list[int]:
+    """One number for all factors, or a list with one for each."""
+    value, count = row[name], len(row["lambdas"])
+    values = value if isinstance(value, list) else [value] * count
+    if len(values) != count:
+        raise SpicError(f"{GRID_FILE.name}: {name} lists {len(values)} numbers for {count} lambdas")
+    return values
 
 
 @dataclass(frozen=True)
@@ -145,14 +159,16 @@ def run(args: argparse.Namespace) -> None:
     """Train every point of the grid that is not done yet."""
     catalogue = args.output / "dict.yaml"
     done = load_points(catalogue) if catalogue.exists() else {}
-    jobs = [_changed(job, args) for job in read_grid(args.benchmark) if job.task in args.tasks and _chosen(job, args.only)]
+    asked = [job for job in read_grid(args.benchmark) if job.task in args.tasks and _chosen(job, args.only)]
+    jobs = [_changed(job, args) for job in asked]
     jobs = [job for job in jobs if job.key not in done or not _weights(job, args.output).exists()]
     for task in args.tasks:
         mine = [job for job in jobs if job.task == task]
         if mine:
             bench = _make_bench(args.benchmark, task, mine, args)
             torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
-            with ProcessPoolExecutor(args.processes, multiprocessing.get_context("fork"), _take_place, (bench,)) as pool:
+            fork = multiprocessing.get_context("fork")
+            with ProcessPoolExecutor(args.processes, fork, _take_place, (bench,)) as pool:
                 _drive(pool, mine)
 
 
@@ -188,10 +204,10 @@ def main(argv: list[str] | None = None) -> int:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--benchmark", default="scenes")
     parser.add_argument("--task", nargs="+", dest="tasks", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--only", nargs="+", default=[], metavar="S1[/0]", help=f"of {', '.join(SPLIT_POINTS)}; default: all")
+    parser.add_argument("--only", nargs="+", default=[], metavar="S1[/0]", help=f"of {', '.join(SPLIT_POINTS)}")
     parser.add_argument("--data", type=Path, help="folder of the public data set; scenes are drawn")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints and logs")
-    parser.add_argument("--output", type=Path, default=ROOT, help="root to write to; another one keeps the shipped points")
+    parser.add_argument("--output", type=Path, default=ROOT, help="root to write to, instead of the project")
     parser.add_argument("--rate", choices=tuple(ESTIMATORS), help="of all points; default: the grid's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=positive, default=cores())

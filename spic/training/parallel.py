@@ -1,7 +1,7 @@
 """Data-parallel training on the cores of one machine: a process per core, gradients averaged after every step.
 
-One single-threaded process per core outruns one process with as many threads: it waits for the others once per step, not
-once per layer, so that it also keeps its speed beside other programs. The averaging is torch.distributed's (gloo).
+One single-threaded process per core outruns one process with as many threads: it waits for the others once per step,
+not once per layer, so that it also keeps its speed beside other programs. The averaging is torch.distributed's (gloo).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def recount(point: OperatingPoint, data: Path | None = None, tables: str = "shar
     """The table of a point counted on ``pictures`` training pictures (default: as many as in training)."""
     benchmark, source = find(point.task, point.benchmark), SOURCES[point.benchmark, point.task]
     if benchmark.splits.get(point.location):
-        raise SpicError(f"{point.name}: this published point is no split of the network, its table is the published one")
+        raise SpicError(f"{point.name}: this published point is no split; its table is the published one")
     views = Views(source.open(data, source.bottlenecks), limit=pictures or source.counted)
     network = benchmark.build_network(backbone_weights)
     features = compute(network, [point.location], views, cores(), torch.float32)[point.location].features
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split_point", choices=SPLIT_POINTS, required=True)
     parser.add_argument("--compress_factor", type=natural, required=True)
     parser.add_argument("--data", type=Path, help="folder with the training pictures; scenes are drawn")
-    parser.add_argument("--backbone_weights", type=Path, help="a torchvision state dict; None: torchvision's or the shipped one")
+    parser.add_argument("--backbone_weights", type=Path, help="a state dict; None: torchvision's or the shipped one")
     parser.add_argument("--tables", default="shared", help="shared, channel or position")
     parser.add_argument("--pictures", type=positive, help="how many to count; None: as many as in training")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 from torchvision import transforms
@@ -24,7 +25,7 @@ class Source:
 
     ``stored``: shorter side of the pictures kept in memory for augmentation; None keeps their size.
     ``bottlenecks``: the split that trains bottlenecks, seen at ``crops`` (side, number per picture) or whole;
-    symbols are counted on ``counted`` pictures of it, whole. ``image_transform`` makes network inputs of pictures alone.
+    symbols are counted on ``counted`` pictures of it, whole. ``image_transform`` turns a picture into a network input.
     """
 
     open: Callable
@@ -56,7 +57,7 @@ def _labelled(dataset, size: int | None) -> Pictures:
 
 def _masked(dataset, size: int | None) -> Pictures:
     dataset.transform = lambda image, mask: (image, mask)
-    return hold(dataset, lambda image, mask: (pixels(image), pixels(mask.convert("RGB"))[0]), "reading training pictures")
+    return hold(dataset, lambda image, mask: (pixels(image), np.array(mask)), "reading training pictures")
 
 
 def _street(dataset, size: int | None) -> Pictures:
@@ -140,11 +141,12 @@ def _street_photo(image) -> torch.Tensor:
 SOURCES = {
     ("imagenet", "classification"): Source(_open_imagenet, image_transform=_photo()),
     ("coco", "segmentation"): Source(_open_coco, crops=(257, 2), counted=120, image_transform=_large_photo),
-    ("imagenette", "classification"): Source(_open_imagenette, stored=160,
-                                             image_transform=_photo(imagenet.IMAGENETTE_SIZE, imagenet.IMAGENETTE_SIZE)),
+    ("imagenette", "classification"): Source(_open_imagenette, stored=imagenet.IMAGENETTE_SIZE,
+                                             image_transform=_photo(*[imagenet.IMAGENETTE_SIZE] * 2)),
     ("scenes", "classification"): Source(_Drawn("classification", _sets(24_000, 12_000)), stored=192,
                                          bottlenecks="bottlenecks", image_transform=_photo()),
     ("scenes", "segmentation"): Source(_Drawn("segmentation", _sets(3_000, 1_200)), bottlenecks="bottlenecks",
                                        crops=(257, 1), counted=120, image_transform=_large_photo),
-    ("camvid", "segmentation"): Source(_open_camvid, "test", crops=(257, 6), counted=120, image_transform=_street_photo),
+    ("camvid", "segmentation"): Source(_open_camvid, "test", crops=(257, 6), counted=120,
+                                       image_transform=_street_photo),
 }

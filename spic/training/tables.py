@@ -1,4 +1,4 @@
-"""Frequency tables and files of a trained bottleneck; tables are counted on training pictures by the road of inference."""
+"""Frequency tables, counted on training pictures by the road of inference, and the files of a trained bottleneck."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 16
 
 @torch.inference_mode()
 def count_table(encoder: nn.Module, features: Tensor, step: float, tables: str = "shared") -> FrequencyTable:
-    """The table of the symbols that an encoder makes of float32 features [N, C, h, w], BatchNorm folded as on the edge."""
+    """The table of an encoder's symbols for float32 features [N, C, h, w], BatchNorm folded as on the edge."""
     encoder = fold_batch_norm(copy.deepcopy(encoder).eval())
     counter = SymbolCounter(tables)
     for batch in features.split(BATCH):
@@ -52,7 +52,8 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, task: str, benchm
     (root / names["table"]).parent.mkdir(parents=True, exist_ok=True)
     table.save(root / names["table"])
     encoder = bottleneck.encoder
-    entry = {"step": table.step, "stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels, **names}
+    geometry = {"stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels}
+    entry = {"step": table.step, **geometry, **names}
     with cache.exclusive(cache.cache_root() / "catalogue.lock"):
         record_checksums(benchmark, [root / name for name in names.values()], root)
         record_entry(root / "dict.yaml", (task, benchmark, split_point, factor), entry)
