@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -28,6 +30,16 @@ def rank() -> int:
 def world() -> int:
     """How many processes share the work."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process runs the body alone, the others after it: they find what it left in the cache."""
+    if rank() > 0:
+        dist.barrier()
+    yield
+    if dist.is_initialized() and rank() == 0:
+        dist.barrier()
 
 
 def rank_slice(length: int) -> range:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from spic import parallel
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.bottleneck import make_bottleneck
 from spic.cli import boolean, check_writable, guarded, natural, pick_device, positive
@@ -60,6 +61,7 @@ def main(task: str, argv: list[str] | None = None) -> int:
 
 
 def _run(task: str, args: argparse.Namespace) -> None:
+    parallel.start()
     device = pick_device(args.gpu)
     options = _options(args)
     name = f"{task}_{args.split_point}_{args.compress_factor}"
@@ -72,8 +74,9 @@ def _run(task: str, args: argparse.Namespace) -> None:
     location = args.split_point.removeprefix("U")
     source = SOURCES[benchmark.name, task]
     learning, counted = source.views(dataset)
-    training = compute(network, [location], learning, cores())[location]
-    counting = compute(network, [location], counted, cores(), torch.float32)[location]
+    with parallel.first_alone():
+        training = compute(network, [location], learning, cores())[location]
+        counting = compute(network, [location], counted, cores(), torch.float32)[location]
     run.identity = identity(options, benchmark=benchmark.name, split_point=args.split_point, stride=args.stride,
                             channels=args.channels, network=fingerprint(network), pictures=len(dataset))
     torch.manual_seed(args.seed)
@@ -81,7 +84,9 @@ def _run(task: str, args: argparse.Namespace) -> None:
     _, back = cut(network, location)
     fit(bottleneck, back, training, options, run, log, device)
     key = (task, benchmark.name, args.split_point, args.compress_factor)
-    _write(bottleneck.cpu(), counting, options.step, args, key)
+    if parallel.rank() == 0:
+        _write(bottleneck.cpu(), counting, options.step, args, key)
+    parallel.stop()
 
 
 def _options(args: argparse.Namespace) -> Options:

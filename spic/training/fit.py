@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from spic.bottleneck import Bottleneck
+from spic import parallel
 from spic.errors import SpicError
+from spic.training import together
 from spic.training.checkpoint import Run
 from spic.training.distortion import Answer, answer, distill_loss, task_loss
 from spic.training.features import FeatureSet
@@ -86,17 +88,19 @@ def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Opti
     torch.manual_seed(options.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
     trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, math.prod(data.image_size)).to(device)
+    _check_shares(data, options)
+    together.join(trainee)
     groups = [{"params": list(trainee.bottleneck.parameters()), "factor": 1.0},
               {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}]
     optimizer = torch.optim.Adam(groups, lr=options.lr)
     first = run.restore(trainee=trainee, optimizer=optimizer) if run else 0
     with tqdm(total=options.epochs * _batches(data, options), initial=first * _batches(data, options), unit="batch",
-              desc="fit", disable=quiet, mininterval=1) as bar:
+              desc="fit", disable=quiet or parallel.rank() > 0, mininterval=1) as bar:
         for epoch in range(first, options.epochs):
             means = _epoch(trainee, optimizer, data, epoch, bar, device)
-            if log:
+            if log and parallel.rank() == 0:
                 _note(log, {"epoch": epoch + 1, **means, "lr": optimizer.param_groups[0]["lr"]})
-            if run:
+            if run and parallel.rank() == 0:
                 run.save(epoch + 1, trainee=trainee, optimizer=optimizer)
     return trainee.eval()
 
@@ -130,15 +134,27 @@ def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm,
 
 
 def _step(trainee: Trainee, optimizer, data: FeatureSet, indices: Tensor, device) -> dict[str, float]:
-    feature = data.features[indices].to(device).float().contiguous(memory_format=torch.channels_last)
-    target = None if data.targets is None or trainee.options.distortion != "task" else data.targets[indices].to(device)
+    """One step on a batch, of which each process takes its share; the terms are those of the whole batch."""
+    mine = together.share(indices)
+    feature = data.features[mine].to(device).float().contiguous(memory_format=torch.channels_last)
+    target = None if data.targets is None or trainee.options.distortion != "task" else data.targets[mine].to(device)
     terms = trainee(feature, target)
+    part = len(mine) / len(indices)
+    whole = parallel.sum_over_ranks(torch.stack([terms.distortion, terms.bpp, terms.loss]).detach().cpu() * part)
     optimizer.zero_grad()
-    if math.isfinite(terms.loss.item()):
-        terms.loss.backward()
+    if math.isfinite(whole[-1].item()):
+        (terms.loss * part).backward()
+        together.add_gradients(trainee)
         nn.utils.clip_grad_norm_(trainee.parameters(), 5.0)
         optimizer.step()
-    return {"distortion": terms.distortion.item(), "bpp": terms.bpp.item(), "loss": terms.loss.item()}
+    return dict(zip(("distortion", "bpp", "loss"), whole.tolist()))
+
+
+def _check_shares(data: FeatureSet, options: Options) -> None:
+    smallest = min(len(data), max(2, options.batch_size // 2))
+    if smallest < parallel.world():
+        raise SpicError(f"{parallel.world()} processes, but batches can be as small as {smallest}; "
+                        "start fewer processes or raise --batch_size")
 
 
 def learning_rate(progress: float, peak: float) -> float:

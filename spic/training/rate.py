@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spic.parallel import sum_over_ranks
+
 LEAST_LIKELIHOOD = 1e-9
 HYPER_CHANNELS = 8
 LEAST_SPREAD = 0.05  # in steps
@@ -135,6 +137,7 @@ class Table(nn.Module):
 
     def _follow(self, symbols: Tensor) -> None:
         seen = torch.zeros_like(self.counts).scatter_add_(1, symbols, torch.ones_like(symbols, dtype=torch.float32))
+        seen = sum_over_ranks(seen).to(seen.device)
         self.counts.mul_(self.MEMORY if self.counts.any() else 0).add_(seen)
 
     def lengths(self) -> Tensor:
