@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test train-scenes clean
+.PHONY: run test train-scenes figure-scenes figure-imagenet figure-coco clean
 
 run: $(READY)
 	cd Classification && $(BIN)/python val.py --split_point S1 --compress_factor 1
@@ -19,6 +19,16 @@ train-scenes: $(READY)
 	$(BIN)/python -m spic.training.backbone --benchmark scenes --task classification
 	$(BIN)/python -m spic.training.backbone --benchmark scenes --task segmentation
 	$(BIN)/python -m spic.training.grid --benchmark scenes
+
+# The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e .[baselines]).
+figure-scenes: $(READY)
+	$(BIN)/python -m spic.curves run --task classification --output Figures/scenes-classification
+	$(BIN)/python -m spic.curves run --task segmentation --output Figures/scenes-segmentation
+
+figure-imagenet figure-coco: $(READY)
+	@test -n "$(VALDIR)" || { echo "say where the pictures are: make $@ VALDIR=DIR" >&2; exit 2; }
+	$(BIN)/python -m spic.curves run --task $(if $(filter figure-coco,$@),segmentation,classification) \
+	  --valdir $(VALDIR) --gpu $(or $(GPU),True) --output Figures/$(subst figure-,,$@)
 
 $(READY): requirement.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spic needs Python 3.10 or newer; set PYTHON=")'
