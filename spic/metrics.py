@@ -42,14 +42,18 @@ class MeanIoU:
 
     def update(self, logits: Tensor, labels: Tensor) -> list[dict]:
         """logits [B, classes, H, W], labels [B, H, W] -> one row per image for the per-image file."""
-        matrices = [self._confusion(*pair) for pair in zip(logits.argmax(1).cpu(), labels.cpu())]
-        self.counts += torch.stack(matrices).sum(0)
+        matrices = self._confusion(logits.argmax(1).cpu(), labels.cpu())
+        self.counts += matrices.sum(0)
         return [{"miou": mean_iou(matrix)} for matrix in matrices]
 
-    def _confusion(self, prediction: Tensor, labels: Tensor) -> Tensor:
+    def _confusion(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """One matrix per image, [B, classes, classes]: a single count, in which each image has cells of its own."""
+        cells = self.num_classes**2
         scored = (labels >= 0) & (labels < self.num_classes)
-        index = self.num_classes * labels[scored].long() + prediction[scored]
-        return torch.bincount(index, minlength=self.num_classes**2).view(self.num_classes, self.num_classes)
+        index = torch.where(scored, self.num_classes * labels.long() + predictions, cells).flatten(1)
+        index = index + torch.arange(len(index))[:, None] * (cells + 1)  # the last cell of an image takes the rest
+        counts = torch.bincount(index.flatten(), minlength=len(index) * (cells + 1)).view(len(index), cells + 1)
+        return counts[:, :cells].view(-1, self.num_classes, self.num_classes)
 
     def result(self) -> dict[str, float]:
         return {"miou": mean_iou(self.counts)}
