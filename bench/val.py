@@ -3,10 +3,10 @@
     python bench/val.py --split_point S1 --compress_factor 0
     python bench/val.py --benchmark imagenet --backbone_weights random --batch_size 16 --threads 2
 
-All loops take the same images from memory, in the same batches, and take turns, so that a busy machine disturbs all alike:
-the uncompressed network; the split network with its bottleneck but no coder; the road of val.py (front, encoder, coding,
-frames, decoding, decoder, back, checks and counts) with either coder, in fp32 and in bf16; and the published way: contiguous
-fp32 tensors, symbols coded one by one in Python, nothing decoded.
+All loops take the same images from memory, in the same batches, and take turns, so that a busy machine disturbs all
+alike: the uncompressed network; the split network with its bottleneck but no coder; the road of val.py (front, encoder,
+coding, frames, decoding, decoder, back, checks and counts) with either coder, in fp32 and in bf16; and the published
+way: contiguous fp32 tensors, symbols coded one by one in Python, nothing decoded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from machine import describe
 from tqdm import tqdm
 
 from spic.benchmarks import Benchmark, find
-from spic.cli import check_writable, guarded, pick_device, boolean, positive
+from spic.cli import boolean, check_writable, guarded, pick_device, positive
 from spic.evaluate import Settings, Station, lay_roads
 from spic.networks import NETWORKS, cut
 from spic.networks.fold import fold_batch_norm
@@ -62,7 +62,7 @@ def split_forward(station: Station, images: torch.Tensor) -> torch.Tensor:
 
 
 def published_way(benchmark: Benchmark, plain, point, images: torch.Tensor) -> dict:
-    """Contiguous tensors, BatchNorm on its own, the Python coder, nothing decoded: the loop the published scripts run."""
+    """The loop of the published scripts: contiguous tensors, BatchNorm on its own, a Python coder, nothing decoded."""
     images = images.contiguous()
     front, back = cut(plain, benchmark.cut_after(point))
     bottleneck, table = load_point(point, first(front(images[:1])).shape[1])
@@ -89,13 +89,15 @@ def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
     images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
     images = images.to(device, memory_format=torch.channels_last)
     targets = torch.zeros(args.batch_size, *(() if args.task == "classification" else size), dtype=torch.int64)
-    roads = {coder: lay_roads(benchmark, network, points, size, Settings(coder, device=device))[0] for coder in ("huffman", "rans")}
+    roads = {coder: lay_roads(benchmark, network, points, size, Settings(coder, device=device))[0]
+             for coder in ("huffman", "rans")}
 
     def road(station: Station, amp: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
             station.roads[0].travel(station.front(images), targets, range(args.batch_size))
 
-    timed = {"uncompressed network": lambda: network(images), "split network, no coding": lambda: split_forward(roads["rans"], images)}
+    timed = {"uncompressed network": lambda: network(images),
+             "split network, no coding": lambda: split_forward(roads["rans"], images)}
     timed |= {f"road, {coder}{', bf16' * amp}": lambda s=station, a=amp: road(s, a)
               for amp in (False, True) for coder, station in roads.items()}
     return timed | published_way(benchmark, plain, points[0], images)
@@ -133,11 +135,13 @@ def _run(args: argparse.Namespace) -> None:
     images = args.batches * args.batch_size
     rows = {name: {"images_per_second": images / statistics.median(values),
                    "over_split_network": _ratio(values, seconds["split network, no coding"]),
-                   "faster_than_published": _ratio(seconds["published way"], values)} for name, values in seconds.items()}
+                   "faster_than_published": _ratio(seconds["published way"], values)}
+            for name, values in seconds.items()}
     point = f"{args.task}/{args.benchmark}/{args.split_point}/{args.compress_factor}"
-    print(f"{point}, batches of {args.batch_size}\n{'':<28}{'images/s':>10}{'time / split network':>22}{'speed / published':>19}")
-    for name, row in rows.items():
-        print(f"{name:<28}{row['images_per_second']:>10.1f}{row['over_split_network']:>22.3f}{row['faster_than_published']:>19.2f}")
+    print(f"{point}, batches of {args.batch_size}")
+    print(f"{'':<28}{'images/s':>10}{'time / split network':>22}{'speed / published':>19}")
+    for name, (rate, time_ratio, speed) in ((name, row.values()) for name, row in rows.items()):
+        print(f"{name:<28}{rate:>10.1f}{time_ratio:>22.3f}{speed:>19.2f}")
     if args.output:
         args.output.write_text(json.dumps({"machine": describe(), "point": point, "rows": rows}, indent=2) + "\n")
 

@@ -5,10 +5,10 @@ import numba
 import numpy as np
 import pytest
 import torch
+from coding_cases import SHARED_TABLES, batches, channel_tables, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coding_cases import SHARED_TABLES, batches, channel_tables, draw
 from spic.coding import CODERS, FrequencyTable, make_coder, reference
 from spic.coding.engine import compiled
 from spic.errors import SpicError, StreamError

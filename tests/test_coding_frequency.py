@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from coding_cases import SHARED_TABLES, channel_tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coding_cases import SHARED_TABLES, channel_tables
 from spic.coding.clusters import cluster
 from spic.coding.frequency import MAX_TOTAL, TABLES, FrequencyTable, SymbolCounter
 from spic.errors import SpicError

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-
 from coding_cases import draw
+
 from spic.coding import CODERS, FrequencyTable, make_coder
 from spic.errors import SpicError
 

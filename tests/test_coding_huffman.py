@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from coding_cases import published_tables, shared_json
+
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.frequency import MAX_TOTAL
 from spic.coding.huffman import END, MAX_LENGTH, huffman_code

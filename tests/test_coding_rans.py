@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from coding_cases import COUNTS, draw, published_tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coding_cases import COUNTS, draw, published_tables
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.rans import ESCAPE, _log2, choose_precision, slot_counts, spread
 

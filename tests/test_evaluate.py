@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from test_pipeline import SIZE, point_with
 from torch.utils.data import Dataset
 
 from spic import parallel
@@ -13,7 +14,6 @@ from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import TopK
 from spic.networks import resnet50
-from test_pipeline import SIZE, point_with
 
 
 class Noise(Dataset):

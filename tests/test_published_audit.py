@@ -7,7 +7,7 @@ import pytest
 
 from spic.coding.frequency import FrequencyTable
 from spic.points import OperatingPoint
-from spic.published.audit import audit_source, match, rates, rans_overhead, symbol_shape
+from spic.published.audit import audit_source, match, rans_overhead, rates, symbol_shape
 from spic.published.audit_report import UNCODED_VALUES, render
 
 PUBLISHED = Path(__file__).parents[1].parent / "shared" / "paper" / "published"

@@ -4,10 +4,10 @@ import io
 import random
 
 import pytest
+from coding_cases import draw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coding_cases import draw
 from spic.coding import CODERS, FrequencyTable, make_coder
 from spic.coding.fuzz import fuzz
 from spic.coding.stream import MAGIC, StreamHeader, StreamReader, StreamWriter, read_stream, write_stream

@@ -6,8 +6,8 @@ from torch import nn
 
 from spic.errors import SpicError
 from spic.training import parallel
-from spic.training.backbone import RECIPES, Recipe, build, learning_rate, optimizer_for
 from spic.training.augment import RandomCrop
+from spic.training.backbone import RECIPES, Recipe, build, learning_rate, optimizer_for
 
 SMALL = Recipe(0.125, 4, ((2, 32), (1, 48)), RandomCrop((0.5, 1.0)), batch=8)
 

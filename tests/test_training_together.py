@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 WORK = """
 import sys, torch
 sys.path.insert(0, {tests!r})

@@ -25,7 +25,7 @@ from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint
 from spic.published.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
 from spic.published.importing import HOW_TO_GET, imported_points
-from spic.published.layout import Artefact, artefacts, published_points
+from spic.published.layout import artefacts, published_points
 from spic.published.source import read_files
 from spic.published.tables import read_table
 

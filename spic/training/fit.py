@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.bottleneck import Bottleneck
 from spic import parallel
+from spic.bottleneck import Bottleneck
 from spic.errors import SpicError
 from spic.training import together
 from spic.training.checkpoint import Run

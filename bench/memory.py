@@ -1,0 +1,62 @@
+"""Does memory stay flat? The loop of val.py over very many small pictures of noise, and the memory after each tenth.
+
+    python bench/memory.py --images 50000
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from spic.benchmarks import Benchmark
+from spic.bottleneck import make_bottleneck
+from spic.cli import positive
+from spic.coding import FrequencyTable
+from spic.evaluate import Settings, evaluate, lay_roads
+from spic.metrics import TopK
+from spic.networks import resnet50
+from spic.points import load_points
+from spic.training.tables import write_point
+
+SIZE = (32, 32)
+
+
+class Noise(Dataset):
+    """Pictures of noise; notes the peak memory of the process whenever another tenth is through."""
+
+    def __init__(self, images: int):
+        self.paths = range(images)
+        self.peaks_mb: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int):
+        if index % (len(self) // 10) == 0:
+            self.peaks_mb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return torch.randn(3, *SIZE), index % 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=positive, default=50_000)
+    images = Noise(parser.parse_args().images)
+    network = resnet50(0.125, 10).eval().requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder:
+        table = FrequencyTable({0: 90, 1: 30, 2: 9, 3: 1}, 0.5)
+        write_point(make_bottleneck("classification", "S3", 128, 6, 2).eval(), table, "classification", "noise", "S3", 0,
+                    root=Path(folder))
+        points = list(load_points(Path(folder, "dict.yaml")).values())
+        settings = Settings("rans", batch_size=100, workers=0)
+        stations = lay_roads(Benchmark("classification", "noise", 10, 0.125, None), network, points, SIZE, settings)
+        evaluate(stations, images, TopK(10), settings)
+    print("peak memory in MB after each tenth:", " ".join(f"{peak:.0f}" for peak in images.peaks_mb))
+
+
+if __name__ == "__main__":
+    main()
