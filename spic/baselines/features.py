@@ -92,14 +92,14 @@ class FeatureCodec:
     settings: str
     pack: Callable[[np.ndarray, int], bytes] = field(repr=False)
     unpack: Callable[[bytes, tuple[int, int, int]], np.ndarray] = field(repr=False)
-    library: Callable[[], str] = field(repr=False)
+    package: Callable[[], str] = field(repr=False)
     bits: Callable[[int], int] = field(repr=False, default=lambda quality: 8)
     chroma: str = "none"
     holds_gil: bool = False
 
     def version(self) -> str:
         """Library and version; SpicError when it is not installed."""
-        return self.library()
+        return self.package()
 
     def encode(self, feature: np.ndarray, quality: int) -> bytes:
         quality = check_quality(self, quality)

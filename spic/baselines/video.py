@@ -68,10 +68,10 @@ def pad_even(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """`library` is FFmpeg's encoder name, `decoder` its decoder's. Higher qualities cost fewer bits here."""
+    """`encoder` is FFmpeg's encoder name, `decoder` its decoder's. Higher qualities cost fewer bits here."""
 
     name: str
-    library: str
+    encoder: str
     decoder: str
     quality_name: str
     quality_range: tuple[int, int]
@@ -85,13 +85,13 @@ class VideoCodec:
     def version(self) -> str:
         """PyAV and its libraries; SpicError when PyAV or the encoder or decoder is absent."""
         av = _av()
-        for library, mode in ((self.library, "w"), (self.decoder, "r")):
+        for role, mode in ((self.encoder, "w"), (self.decoder, "r")):
             try:
-                av.codec.Codec(library, mode)
+                av.codec.Codec(role, mode)
             except ValueError:
-                raise SpicError(f"{self.name}: this PyAV ({av.__version__}) was built without {library}") from None
+                raise SpicError(f"{self.name}: this PyAV ({av.__version__}) was built without {role}") from None
         libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
-        return f"{self.library} (PyAV {av.__version__}, libavcodec {libavcodec})"
+        return f"{self.encoder} (PyAV {av.__version__}, libavcodec {libavcodec})"
 
     def encode(self, image: np.ndarray, quality: int) -> bytes:
         quality = check_quality(self, quality)
@@ -101,7 +101,7 @@ class VideoCodec:
     def encode_planes(self, planes: np.ndarray, quality: int) -> bytes:
         """uint8 [H·3/2, W] planes → elementary stream."""
         av = _av()
-        context = av.CodecContext.create(self.library, "w")
+        context = av.CodecContext.create(self.encoder, "w")
         context.width, context.height = planes.shape[1], planes.shape[0] * 2 // 3
         context.pix_fmt, context.thread_count = "yuv420p", 1
         context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
