@@ -90,7 +90,9 @@ class VideoCodec:
                 av.codec.Codec(role, mode)
             except ValueError:
                 raise SpicError(f"{self.name}: this PyAV ({av.__version__}) was built without {role}") from None
-        libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
+        from av import library_versions
+
+        libavcodec = ".".join(map(str, library_versions["libavcodec"]))
         return f"{self.encoder} (PyAV {av.__version__}, libavcodec {libavcodec})"
 
     def encode(self, image: np.ndarray, quality: int) -> bytes:
