@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from spic.datasets import imagenet
-from spic.datasets.images import UnreadableImage, evenly_spread
+from spic.datasets.images import UnreadableImage, evenly_spread, read_rgb
 from spic.errors import SpicError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -122,3 +122,8 @@ def test_even_subsets_are_ordered_distinct_and_without_large_gaps(count, limit):
     gaps = np.diff(taken + [count])
     assert len(taken) == min(count, limit) and taken[0] == 0
     assert gaps.min() >= 1 and gaps.max() - gaps.min() <= 1
+
+
+def test_sixteen_bit_pictures_are_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.full((4, 5), 32768, np.uint16)).save(tmp_path / "deep.png")
+    assert read_rgb(tmp_path / "deep.png").getpixel((0, 0)) == (128, 128, 128)

@@ -16,7 +16,6 @@ from spic.errors import SpicError
 
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "cyclist")
 IMAGE_SIZE = (360, 480)
-UNLABELLED = len(CLASSES)  # the label of pixels that are not scored
 
 
 class CamVid(Dataset):

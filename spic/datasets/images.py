@@ -6,6 +6,7 @@ import os
 import numpy as np
 from PIL import Image
 
+from spic.baselines.inputs import SIXTEEN_BIT_MODES, to_rgb8
 from spic.errors import SpicError
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, for RGB in 0..1
@@ -29,7 +30,8 @@ def read_rgb(path: str | os.PathLike) -> Image.Image:
     """The picture as RGB, whatever it is stored as; UnreadableImage names the file."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            # Pillow's own conversion would clip 16-bit values at 255
+            return Image.fromarray(to_rgb8(image)) if image.mode in SIXTEEN_BIT_MODES else image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
         raise UnreadableImage(f"cannot read the image {path} ({reason}); replace or remove the file") from error
