@@ -66,7 +66,7 @@ RECIPES = {
     ("scenes", "classification"): Recipe(0.25, 100, ((8, 96), (7, 128), (4, 192)), _OBJECT_CROPS, batch=96),
     ("scenes", "segmentation"): Recipe(0.25, 21, ((14, 257),), RandomCrop((0.12, 0.3), 1.2), batch=24, lr=0.05,
                                        cycles=2, smoothing=0.0, start="scenes/classification"),
-    ("camvid", "segmentation"): Recipe(0.5, 11, ((60, 257), (20, 321)), RandomCrop((0.2, 1.0)), batch=12, lr=0.03,
+    ("camvid", "segmentation"): Recipe(0.5, 11, ((30, 193), (20, 257)), RandomCrop((0.15, 0.7)), batch=12, lr=0.03,
                                        smoothing=0.0, start="imagenette/classification"),
 }
 

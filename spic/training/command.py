@@ -14,16 +14,19 @@ from spic import parallel
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.bottleneck import make_bottleneck
 from spic.cli import boolean, check_writable, guarded, natural, pick_device, positive
+from spic.coding.frequency import TABLES
 from spic.errors import SpicError
 from spic.networks import cut
-from spic.points import SPLIT_POINTS
+from spic.points import SHARED, SPLIT_POINTS
 from spic.training.checkpoint import Run
 from spic.training.features import FeatureSet, compute, fingerprint
-from spic.training.fit import DISTORTIONS, Options, fit, identity
+from spic.training.fit import DISTORTIONS, Options, Trainee, fit, identity
+from spic.training.log import note
 from spic.training.parallel import cores
+from spic.training.prediction import compare
 from spic.training.rate import ESTIMATORS
 from spic.training.sources import SOURCES, Unlabelled
-from spic.training.tables import count_table, rounded_to_half, write_point
+from spic.training.tables import count_tables, file_names, rounded_to_half, write_point, write_tables
 
 
 def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
@@ -47,7 +50,8 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--lr", type=float, default=3e-3)
     add("--seed", type=int, default=0)
     add("--limit", type=positive, help="train on N pictures, evenly spread over the set")
-    add("--tables", choices=("shared", "channel"), default="shared", help="one frequency table, or one per channel")
+    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="kinds of frequency tables to count for "
+        "val.py --tables: one for all symbols (always), one per channel, one per channel and position")
     add("--gpu", type=boolean, default=False, metavar="True|False")
     add("--resume", action="store_true", help="go on with the run that the output folder holds")
     add("--output", type=Path, required=True, help="folder for weights, table, log and checkpoint")
@@ -82,10 +86,10 @@ def _run(task: str, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     bottleneck = make_bottleneck(task, location, training.features.shape[1], args.channels, args.stride)
     _, back = cut(network, location)
-    fit(bottleneck, back, training, options, run, log, device)
+    trainee = fit(bottleneck, back, training, options, run, log, device)
     key = (task, benchmark.name, args.split_point, args.compress_factor)
     if parallel.rank() == 0:
-        _write(bottleneck.cpu(), counting, options.step, args, key)
+        _write(trainee.cpu(), counting, args, key, log)
     parallel.stop()
 
 
@@ -118,8 +122,13 @@ def _dataset(task: str, benchmark, args, options: Options):
     return dataset
 
 
-def _write(bottleneck, counting: FeatureSet, step: float, args, key) -> None:
-    rounded_to_half(bottleneck.eval())
-    table = count_table(bottleneck.encoder, counting.features, step, args.tables)
-    write_point(bottleneck, table, *key, root=args.output)
-    print(f"{'/'.join(map(str, key))}: {table.entropy:.3f} bits a symbol; everything is in {args.output}")
+def _write(trainee: Trainee, counting: FeatureSet, args, key: tuple, log: Path) -> None:
+    """Weights and tables, and how close the estimator's bits are to those of the coder."""
+    bottleneck, step = rounded_to_half(trainee.bottleneck.eval()), args.step
+    tables = count_tables(bottleneck.encoder, counting.features, step, dict.fromkeys([SHARED, *args.tables]))
+    compared = compare(trainee.estimator, bottleneck.encoder, counting.features, tables[SHARED], step, counting.pixels)
+    note(log, compared)
+    print("/".join(map(str, key)), *(f"{name} {value:.5f}" for name, value in compared.items()), sep="  ")
+    write_point(bottleneck, tables.pop(SHARED), *key, root=args.output)
+    write_tables(tables, args.output / file_names(*key)["table"], key[1], args.output)
+    print(f"everything is in {args.output}")

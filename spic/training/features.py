@@ -30,26 +30,55 @@ BATCH = 16
 class FeatureSet:
     """Features [N, C, h, w] at one split point and their targets: labels [N], masks [N, H, W], or None.
 
-    ``image_size``: (H, W) of the network's input that the features were made from.
+    ``image_size``: (H, W) of the network's input that the features were made from. ``window``: side, in cells of the
+    feature, of the square that a batch shows, elsewhere in each batch; None: all of it.
     """
 
     features: Tensor
     targets: Tensor | None
     image_size: tuple[int, int]
+    window: int | None = None
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @property
+    def pixels(self) -> int:
+        """Input pixels behind what a batch shows of one picture."""
+        return math.prod(self.image_size) if self.window is None else self._span(self.window) ** 2
+
+    def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Features and targets of some pictures, all at the same window, whose place the generator draws."""
+        if self.window is None:
+            return self.features[indices], None if self.targets is None else self.targets[indices]
+        top, left = (int(torch.randint(max(side - self.window, 0) + 1, (), generator=generator))
+                     for side in self.features.shape[-2:])
+        feature = self.features[:, :, top:top + self.window, left:left + self.window][indices]
+        if self.targets is None or self.targets.ndim == 1:
+            return feature, None if self.targets is None else self.targets[indices]
+        rows, columns = (slice(start * self._stride, start * self._stride + self._span(self.window))
+                         for start in (top, left))
+        return feature, self.targets[:, rows, columns][indices]
+
+    @property
+    def _stride(self) -> int:
+        """Pixels from one cell to the next: corners of the picture are centres of cells."""
+        return (self.image_size[0] - 1) // (self.features.shape[-2] - 1)
+
+    def _span(self, cells: int) -> int:
+        return (cells - 1) * self._stride + 1
 
 
 class Views:
     """Network inputs made from a data set: item i is (image [3, H, W], target or None).
 
     ``crop``: side of random square crops (fixed by ``seed``), ``per_image`` of them; None: the image as it is.
-    ``limit``: use only so many images, evenly spread.
+    ``limit``: use only so many images, evenly spread. ``window``: of the features made from them (FeatureSet).
     """
 
-    def __init__(self, dataset, crop: int | None = None, per_image: int = 1, seed: int = 0, limit: int | None = None):
-        self.dataset, self.crop, self.per_image, self.seed = dataset, crop, per_image, seed
+    def __init__(self, dataset, crop: int | None = None, per_image: int = 1, seed: int = 0, limit: int | None = None,
+                 window: int | None = None):
+        self.dataset, self.crop, self.per_image, self.seed, self.window = dataset, crop, per_image, seed, window
         self.indices = evenly_spread(range(len(dataset)), limit)
 
     def __len__(self) -> int:
@@ -91,7 +120,7 @@ def compute(network: nn.Module, cuts: list[str], views: Views, threads: int, dty
     missing = [name for name in cuts if not (stores[name] / "complete.json").exists()]
     if missing:
         _fill(network, missing, views, threads, dtype, stores)
-    return {name: _open(stores[name]) for name in cuts}
+    return {name: _open(stores[name], views.window) for name in cuts}
 
 
 def _fill(network, cuts: list[str], views: Views, threads: int, dtype, stores: dict[str, Path]) -> None:
@@ -155,11 +184,11 @@ def _complete(store: Path, shape, dtype, targets: Tensor | None, image_size) -> 
     write_atomically(store / "complete.json", json.dumps(note).encode())
 
 
-def _open(store: Path) -> FeatureSet:
+def _open(store: Path, window: int | None) -> FeatureSet:
     try:
         note = json.loads((store / "complete.json").read_text())
         features = _mapped(store / "features.bin", note["shape"], getattr(torch, note["dtype"]))
         targets = None if note["targets"] is None else _mapped(store / "targets.bin", note["targets"], torch.int16)
-        return FeatureSet(features, targets, tuple(note["image_size"]))
+        return FeatureSet(features, targets, tuple(note["image_size"]), window)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise SpicError(f"{store}: damaged features ({error}); delete that folder") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Opti
     """Train ``bottleneck`` (in place) on ``data``; ``run`` holds the checkpoint, ``log`` gets a JSON line per epoch."""
     torch.manual_seed(options.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
-    trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, math.prod(data.image_size)).to(device)
+    trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, data.pixels).to(device)
     _check_shares(data, options)
     together.join(trainee)
     groups = [{"params": list(trainee.bottleneck.parameters()), "factor": 1.0},
@@ -97,9 +98,11 @@ def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Opti
     with tqdm(total=options.epochs * _batches(data, options), initial=first * _batches(data, options), unit="batch",
               desc="fit", disable=quiet or parallel.rank() > 0, mininterval=1) as bar:
         for epoch in range(first, options.epochs):
+            start = time.perf_counter()
             means = _epoch(trainee, optimizer, data, epoch, bar, device)
             if log and parallel.rank() == 0:
-                _note(log, {"epoch": epoch + 1, **means, "lr": optimizer.param_groups[0]["lr"]})
+                _note(log, {"epoch": epoch + 1, **means, "lr": optimizer.param_groups[0]["lr"],
+                            "seconds": time.perf_counter() - start})
             if run and parallel.rank() == 0:
                 run.save(epoch + 1, trainee=trainee, optimizer=optimizer)
     return trainee.eval()
@@ -115,6 +118,7 @@ def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm,
     options = trainee.options
     torch.manual_seed(options.seed * 10_007 + epoch)  # the noise of this epoch, whether resumed or not
     order = torch.randperm(len(data))
+    places = torch.Generator().manual_seed(options.seed * 10_007 + epoch)  # of windows: alike in all processes
     trainee.train()
     sums, count = {"distortion": 0.0, "bpp": 0.0, "loss": 0.0}, _batches(data, options)
     for number in range(count):
@@ -122,7 +126,7 @@ def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm,
         rate = learning_rate((epoch + number / count) / options.epochs, options.lr)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        terms = _step(trainee, optimizer, data, indices, device)
+        terms = _step(trainee, optimizer, data, indices, places, device)
         if not math.isfinite(terms["loss"]):
             raise SpicError(f"the loss is no longer a number in epoch {epoch + 1}, batch {number + 1}; the "
                             f"checkpoint of epoch {epoch} is kept: resume with a lower learning rate or lambda")
@@ -133,11 +137,12 @@ def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm,
     return {name: value / count for name, value in sums.items()}
 
 
-def _step(trainee: Trainee, optimizer, data: FeatureSet, indices: Tensor, device) -> dict[str, float]:
+def _step(trainee: Trainee, optimizer, data: FeatureSet, indices: Tensor, places, device) -> dict[str, float]:
     """One step on a batch, of which each process takes its share; the terms are those of the whole batch."""
     mine = together.share(indices)
-    feature = data.features[mine].to(device).float().contiguous(memory_format=torch.channels_last)
-    target = None if data.targets is None or trainee.options.distortion != "task" else data.targets[mine].to(device)
+    feature, target = data.batch(mine, places)
+    feature = feature.to(device).float().contiguous(memory_format=torch.channels_last)
+    target = None if target is None or trainee.options.distortion != "task" else target.to(device)
     terms = trainee(feature, target)
     part = len(mine) / len(indices)
     whole = parallel.sum_over_ranks(torch.stack([terms.distortion, terms.bpp, terms.loss]).detach().cpu() * part)

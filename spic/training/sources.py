@@ -24,7 +24,8 @@ class Source:
     """``open(data, split)``: the data set of a split at the transform of the evaluation.
 
     ``stored``: shorter side of the pictures kept in memory for augmentation; None keeps their size.
-    ``bottlenecks``: the split that trains bottlenecks, seen at ``crops`` (side, number per picture) or whole;
+    ``bottlenecks``: the split that trains bottlenecks, whose front sees ``crops`` (side, number per picture) or all of
+    it, and whose back a moving ``window`` of the feature, in cells, or all of it;
     symbols are counted on ``counted`` pictures of it, whole. ``image_transform`` turns a picture into a network input.
     """
 
@@ -33,12 +34,13 @@ class Source:
     stored: int | None = None
     bottlenecks: str = "train"
     crops: tuple[int | None, int] = (None, 1)
+    window: int | None = None
     counted: int = 2000
     image_transform: Callable | None = None
 
     def views(self, dataset) -> tuple[Views, Views]:
         """Of a data set, what bottlenecks learn from, and the whole pictures whose symbols make the frequency table."""
-        return Views(dataset, *self.crops), Views(dataset, limit=self.counted)
+        return Views(dataset, *self.crops, window=self.window), Views(dataset, limit=self.counted)
 
     def training(self, data: Path | None) -> Pictures:
         """The training pictures as uint8, to be augmented."""
@@ -146,7 +148,7 @@ SOURCES = {
     ("scenes", "classification"): Source(_Drawn("classification", _sets(24_000, 12_000)), stored=192,
                                          bottlenecks="bottlenecks", image_transform=_photo()),
     ("scenes", "segmentation"): Source(_Drawn("segmentation", _sets(3_000, 1_200)), bottlenecks="bottlenecks",
-                                       crops=(257, 1), counted=120, image_transform=_large_photo),
-    ("camvid", "segmentation"): Source(_open_camvid, "test", crops=(257, 6), counted=120,
+                                       window=33, counted=120, image_transform=_large_photo),
+    ("camvid", "segmentation"): Source(_open_camvid, "test", window=33, counted=120,
                                        image_transform=_street_photo),
 }

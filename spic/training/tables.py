@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,23 +12,37 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spic.bottleneck import Bottleneck
-from spic.coding.frequency import FrequencyTable, SymbolCounter
+from spic.coding.frequency import TABLES, FrequencyTable, SymbolCounter
 from spic.datasets import cache
 from spic.networks.fold import fold_batch_norm
-from spic.points import ROOT, TASKS, record_checksums, write_atomically
+from spic.points import ROOT, SHARED, TASKS, beside, record_checksums, write_atomically
 from spic.quantize import quantize
 
 BATCH = 16
 
 
-@torch.inference_mode()
-def count_table(encoder: nn.Module, features: Tensor, step: float, tables: str = "shared") -> FrequencyTable:
-    """The table of an encoder's symbols for float32 features [N, C, h, w], BatchNorm folded as on the edge."""
+def encoded(encoder: nn.Module, features: Tensor) -> Iterator[Tensor]:
+    """What is quantised on the edge, batch by batch, for float32 features [N, C, h, w]: BatchNorm is folded there."""
     encoder = fold_batch_norm(copy.deepcopy(encoder).eval())
-    counter = SymbolCounter(tables)
     for batch in features.split(BATCH):
-        counter.add(quantize(encoder(batch.contiguous(memory_format=torch.channels_last)), step))
-    return counter.table(step)
+        with torch.inference_mode():
+            feature = encoder(batch.contiguous(memory_format=torch.channels_last))
+        yield feature
+
+
+def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Iterable[str]) -> dict[str, FrequencyTable]:
+    """The tables of several kinds of an encoder's symbols, counted in one pass."""
+    counters = {kind: SymbolCounter(kind) for kind in kinds}
+    for feature in encoded(encoder, features):
+        symbols = quantize(feature, step)
+        for counter in counters.values():
+            counter.add(symbols)
+    return {kind: counter.table(step) for kind, counter in counters.items()}
+
+
+def count_table(encoder: nn.Module, features: Tensor, step: float, tables: str = SHARED) -> FrequencyTable:
+    """The table of one kind."""
+    return count_tables(encoder, features, step, [tables])[tables]
 
 
 def file_names(task: str, benchmark: str, split_point: str, factor: int) -> dict[str, str]:
@@ -46,17 +61,32 @@ def rounded_to_half(bottleneck: Bottleneck) -> Bottleneck:
 
 def write_point(bottleneck: Bottleneck, table: FrequencyTable, task: str, benchmark: str, split_point: str,
                 factor: int, root: Path = ROOT) -> None:
-    """Weights, table, checksums and the entry in dict.yaml of one operating point; the entry comes last."""
+    """Weights, shared table, checksums and the entry in dict.yaml of one operating point; the entry comes last.
+
+    Tables of other kinds that belonged to earlier weights are deleted.
+    """
     names = file_names(task, benchmark, split_point, factor)
     write_atomically(root / names["weights"], save(half_state(bottleneck)))
-    (root / names["table"]).parent.mkdir(parents=True, exist_ok=True)
+    stale = [beside(root / names["table"], kind) for kind in TABLES if kind != SHARED]
+    for file in stale:
+        file.unlink(missing_ok=True)
     table.save(root / names["table"])
     encoder = bottleneck.encoder
     geometry = {"stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels}
     entry = {"step": table.step, **geometry, **names}
     with cache.exclusive(cache.cache_root() / "catalogue.lock"):
-        record_checksums(benchmark, [root / name for name in names.values()], root)
+        record_checksums(benchmark, [*stale, *(root / name for name in names.values())], root)
         record_entry(root / "dict.yaml", (task, benchmark, split_point, factor), entry)
+
+
+def write_tables(tables: Mapping[str, FrequencyTable], shared: Path, benchmark: str, root: Path = ROOT) -> list[Path]:
+    """Tables of several kinds beside the place of the shared one, with their checksums; the files written."""
+    files = [beside(shared, kind) for kind in tables]
+    for file, table in zip(files, tables.values()):
+        table.save(file)
+    with cache.exclusive(cache.cache_root() / "catalogue.lock"):
+        record_checksums(benchmark, files, root)
+    return files
 
 
 def half_state(bottleneck: Bottleneck) -> dict[str, Tensor]:
