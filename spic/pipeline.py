@@ -28,7 +28,7 @@ from spic.coding.stream import StreamHeader, StreamReader, StreamWriter
 from spic.errors import SpicError, StreamError
 from spic.networks.fold import fold_batch_norm
 from spic.networks.split import Back, Front, first, join, parts
-from spic.points import OperatingPoint, verify_file
+from spic.points import DICT_FILE, ROOT, SHARED, OperatingPoint, verify_file
 from spic.published.importing import HOW_TO_GET
 from spic.quantize import dequantize, quantize
 
@@ -194,11 +194,31 @@ def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_
 
 def load_point(point: OperatingPoint, in_channels: int) -> tuple[Bottleneck, FrequencyTable]:
     """The bottleneck in evaluation mode and the frequency table of an operating point, both checked."""
-    advice = _ADVICE.get(point.benchmark, "train it (README, Training) or restore it from the repository")
-    weights = verify_file(point.weights, point.benchmark, advice, point.root)
+    return load_bottleneck(point, in_channels), load_table(point)
+
+
+def load_bottleneck(point: OperatingPoint, in_channels: int) -> Bottleneck:
+    """The bottleneck of an operating point in evaluation mode, its file checked."""
+    weights = verify_file(point.weights, point.benchmark, _advice(point), point.root)
+    bottleneck = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride)
+    load_strictly(bottleneck, read_state_dict(weights), weights)
+    return bottleneck.eval().requires_grad_(False)
+
+
+def load_table(point: OperatingPoint) -> FrequencyTable:
+    """The frequency table of an operating point, of the kind it asks for, its file and its step checked."""
+    advice = _advice(point) if point.tables == SHARED else f"count it by: {_recount_command(point)}"
     table = FrequencyTable.load(verify_file(point.table, point.benchmark, advice, point.root))
     if not math.isclose(table.step, point.step, rel_tol=1e-6):
         raise SpicError(f"{point.table}: made for step {table.step}, but dict.yaml says {point.step} for {point.name}")
-    bottleneck = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride)
-    load_strictly(bottleneck, read_state_dict(weights), weights)
-    return bottleneck.eval().requires_grad_(False), table
+    return table
+
+
+def _advice(point: OperatingPoint) -> str:
+    return _ADVICE.get(point.benchmark, "train it (README, Training) or restore it from the repository")
+
+
+def _recount_command(point: OperatingPoint) -> str:
+    own = f" --points {point.root / DICT_FILE.name}" if point.root != ROOT else ""
+    return (f"python -m spic.training.recount --task {point.task} --benchmark {point.benchmark} --split_point "
+            f"{point.split_point} --compress_factor {point.compress_factor} --tables {point.tables}{own}")

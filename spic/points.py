@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -20,13 +20,14 @@ DICT_FILE = ROOT / "dict.yaml"
 TASKS = ("classification", "segmentation")
 SPLIT_POINTS = ("S1", "S2", "S3", "US1", "US2")
 CHECKSUMS = "checksums.json"
+SHARED = "shared"  # the kind of frequency table that every point has, as published
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
     """One point of a rate-distortion curve: which bottleneck, at which split point, with which table.
 
-    ``root``: the folder of its dict.yaml, which holds Weights/ and Freq_tab/.
+    ``root``: the folder of its dict.yaml, which holds Weights/ and Freq_tab/. ``tables``: the kind of ``table``.
     """
 
     task: str
@@ -39,6 +40,11 @@ class OperatingPoint:
     weights: Path
     table: Path
     root: Path = ROOT
+    tables: str = SHARED
+
+    def with_tables(self, tables: str) -> OperatingPoint:
+        """This point, which has a shared table, with the table of another kind that lies beside that one."""
+        return replace(self, table=beside(self.table, tables), tables=tables)
 
     @property
     def name(self) -> str:
@@ -51,8 +57,13 @@ class OperatingPoint:
         return self.split_point.removeprefix("U")
 
 
+def beside(path: Path, tables: str) -> Path:
+    """Where what belongs to another kind of table lies: x.channel.json and x.position.json beside the shared x.json."""
+    return path if tables == SHARED else path.with_suffix(f".{tables}{path.suffix}")
+
+
 _FILE_FIELDS = ("weights", "table")
-_POINT_FIELDS = tuple(f.name for f in fields(OperatingPoint))[4:-1]
+_POINT_FIELDS = ("step", "stride", "channels", *_FILE_FIELDS)
 
 
 def load_points(path: Path = DICT_FILE) -> dict[tuple[str, str, str, int], OperatingPoint]:
@@ -146,11 +157,16 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def record_checksums(benchmark: str, files, root: Path = ROOT) -> None:
-    """Add the SHA-256 of weights and tables to Weights/<benchmark>/checksums.json."""
+    """Put the SHA-256 of weights and tables into Weights/<benchmark>/checksums.json; a file that is gone loses its."""
     path = root / "Weights" / benchmark / CHECKSUMS
     known = json.loads(path.read_text()) if path.exists() else {}
-    known.update({str(Path(f).resolve().relative_to(root.resolve())): sha256(f) for f in files})
-    write_atomically(path, (json.dumps(dict(sorted(known.items())), indent=1) + "\n").encode())
+    known |= {_name_in(root, file): sha256(file) if file.exists() else None for file in map(Path, files)}
+    kept = {name: digest for name, digest in sorted(known.items()) if digest}
+    write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+def _name_in(root: Path, file: Path) -> str:
+    return str(file.resolve().relative_to(root.resolve()))
 
 
 def verify_file(path: Path, benchmark: str, how_to_get: str, root: Path = ROOT) -> Path:
@@ -159,7 +175,7 @@ def verify_file(path: Path, benchmark: str, how_to_get: str, root: Path = ROOT) 
         raise SpicError(f"{path}: no such file; {how_to_get}")
     record = root / "Weights" / benchmark / CHECKSUMS
     try:
-        expected = json.loads(record.read_text()).get(str(path.resolve().relative_to(root.resolve())))
+        expected = json.loads(record.read_text()).get(_name_in(root, path))
     except (OSError, ValueError):
         raise SpicError(f"{record}: missing or unreadable, so no file of {benchmark} can be checked; {how_to_get}") from None
     if expected is None:

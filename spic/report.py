@@ -13,11 +13,11 @@ import torchvision
 
 from spic import __version__
 from spic.evaluate import TOTALS, Road
-from spic.points import OperatingPoint, sha256, write_atomically
+from spic.points import SHARED, OperatingPoint, sha256, write_atomically
 
 _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
            ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
-_IDENTITY = ("task", "benchmark", "split_point", "compress_factor")
+_IDENTITY = ("task", "benchmark", "split_point", "compress_factor", "tables")
 _SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "miou": "mIoU"}
 
 
@@ -32,7 +32,8 @@ def record(road: Road, inputs: dict) -> dict:
     seconds = {**road.edge.watch.seconds, **road.cloud.watch.seconds}
     return {
         "task": point.task, "benchmark": point.benchmark, "split_point": point.split_point,
-        "compress_factor": point.compress_factor, "coder": road.edge.coder.name, "device": road.device_name, "images": images,
+        "compress_factor": point.compress_factor, "coder": road.edge.coder.name, "tables": point.tables,
+        "device": road.device_name, "images": images,
         **road.metric.result(),
         **{f"baseline_{name}": value for name, value in road.baseline.result().items()},
         "bpp": payload_bytes * 8 / pixels, "bpp_wire": wire_bytes * 8 / pixels,
@@ -74,8 +75,12 @@ def table(result: dict) -> str:
     lines += [(f"s, {label}", f"{sum(result['seconds'].get(part, 0.0) for part in parts):.2f}")
               for label, parts in _STAGES]
     title = (f"{result['task']} on {result['benchmark']}, {result['split_point']} factor {result['compress_factor']}, "
-             f"{result['coder']}, {result['images']} images, {result['device']}")
+             f"{result['coder']}, {_told_tables(result)}{result['images']} images, {result['device']}")
     return "\n".join([title, *(f"  {label:<20} {text}" for label, text in lines)])
+
+
+def _told_tables(result: dict) -> str:
+    return "" if result["tables"] == SHARED else f"a table per {result['tables']}, "
 
 
 def _score(key: str, value: float) -> str:

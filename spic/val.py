@@ -12,10 +12,11 @@ from spic import parallel, report
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.cli import boolean, check_writable, existing, guarded, natural, pick_device, positive
 from spic.coding import CODERS, ENGINES
+from spic.coding.frequency import TABLES
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
 from spic.networks.fold import fold_batch_norm
-from spic.points import DICT_FILE, load_points, select, sha256
+from spic.points import DICT_FILE, SHARED, beside, load_points, select, sha256
 
 _BATCH_SIZE = {"classification": 64, "segmentation": 4}
 
@@ -33,6 +34,8 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
     add("--coder", default="huffman", help=f"{' or '.join(CODERS)} (default: huffman, as published)")
     add("--coder_device", help=f"{' or '.join(ENGINES)} (default: where the network runs)")
+    add("--tables", choices=TABLES, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
+        "per channel or per channel and position; predictions are the same (default: %(default)s, as published)")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
     add("--batch_size", type=positive, default=_BATCH_SIZE[task], help="images per step (default: %(default)s)")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run on the GPU (default: False)")
@@ -59,7 +62,8 @@ def _run(task: str, args: argparse.Namespace) -> None:
     device = pick_device(args.gpu)
     settings = Settings(args.coder, args.coder_device, device, args.batch_size, args.workers, args.amp,
                         overlap=device.type == "cuda", keep_rows=args.per_image is not None)
-    points = select(load_points(args.points.resolve()), task, benchmark.name, args.split_point, args.compress_factor)
+    chosen = select(load_points(args.points.resolve()), task, benchmark.name, args.split_point, args.compress_factor)
+    points = [point.with_tables(args.tables) for point in chosen]
     records, rows = _targets(args.output, points, ".json"), _targets(args.per_image, points, ".csv")
     inputs = {"valdir": args.valdir and str(args.valdir.resolve()), "limit": args.limit, "amp": args.amp,
               "backbone_weights": args.backbone_weights and sha256(existing(args.backbone_weights))}
@@ -96,7 +100,8 @@ def _targets(path: Path | None, points: list, suffix: str) -> dict:
     if path is None:
         return {}
     single = len(points) == 1 and path.suffix == suffix
-    targets = {point: path if single else path / f"{point.split_point}_{point.compress_factor}{suffix}" for point in points}
+    names = {point: beside(Path(f"{point.split_point}_{point.compress_factor}{suffix}"), point.tables) for point in points}
+    targets = {point: path if single else path / name for point, name in names.items()}
     for target in targets.values():
         check_writable(target)
     return targets
@@ -114,6 +119,6 @@ def _show(result: dict) -> None:
              "reach the cloud half uncoded, beside the coded ones (README, What is odd)", sys.stderr)
 
 
-def _say(text: str, stream=sys.stdout) -> None:
+def _say(text: str, stream=None) -> None:
     if parallel.rank() == 0:
         print(text, file=stream, flush=True)

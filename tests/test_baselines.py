@@ -401,3 +401,12 @@ def test_normalise_matches_the_data_sets_transform():
     pixels = photo(8, 8)
     expected = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     assert np.allclose(evaluate.normalise([pixels])[0].permute(1, 2, 0), expected, atol=1e-6)
+
+
+def test_encoding_leaves_the_priority_of_the_process_alone():
+    codec = CODECS["av1"] if "av1" in PRESENT else None
+    if codec is None or not hasattr(os, "sched_getscheduler"):
+        pytest.skip("no AV1 encoder, or no such priorities, here")
+    before = os.sched_getscheduler(0)
+    codec.encode(np.zeros((64, 64, 3), np.uint8), 40)
+    assert os.sched_getscheduler(0) == before

@@ -15,14 +15,18 @@ from scipy.integrate import trapezoid
 from scipy.interpolate import PchipInterpolator
 from torch import nn
 
+from spic.benchmarks import find
 from spic.curves import measure, paper, tables
 from spic.curves.__main__ import main
 from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, rising
-from spic.curves.cost import latency
+from spic.curves.cost import latency, point_costs
 from spic.curves.figure import draw, rendered
 from spic.curves.results import Curve, Point, read
 from spic.errors import SpicError
+from spic.evaluate import Settings
 from spic.networks.cost import cost
+from spic.networks.fold import fold_batch_norm
+from spic.points import load_points
 
 
 def curve(name, *markers):
@@ -232,6 +236,43 @@ def test_cost_table_says_what_was_not_measured(tmp_path):
     assert second["edge parameters"] == "not measured"
 
 
+def test_cost_table_tells_what_the_bottleneck_adds_in_percent(tmp_path):
+    made = record(front_parameters=2000, encoder_parameters=50, decoder_parameters=100, front_macs=1e6, encoder_macs=500,
+                  decoder_macs=250, bottleneck_bytes=3, backbone_bytes=None)
+    (row,) = tables.edge_cost(read([write(tmp_path, made)]))
+    assert [row[title] for title in tables.SHARES] == ["2.50", "0.05", "5.00", "0.03", "not measured"]
+
+
+class Blank:
+    """Two grey pictures."""
+
+    image_size = (224, 224)
+
+    def __len__(self):
+        return 2
+
+    def pixels(self, index):
+        return np.full((224, 224, 3), 128, np.uint8)
+
+
+def test_costs_of_a_shipped_point_are_those_of_its_layers():
+    """On a 7 x 7 map, by hand: depthwise 3 x 3, stride 2 and 1 x 1 convolutions, BatchNorm folded into their biases."""
+    benchmark, point = find("classification", "scenes"), load_points()["classification", "scenes", "S1", 0]
+    network = fold_batch_norm(benchmark.build_network())
+    (row,) = point_costs(benchmark, network, Blank(), [point], Settings("rans"))
+    front = network.get_submodule("fc").in_features
+    assert row["encoder_parameters"] == front * (9 + 1) + point.channels * (front + 1)
+    assert row["decoder_parameters"] == point.channels * front + front + front * (9 + 1)
+    assert row["encoder_macs"] == row["decoder_macs"] == 4 * 4 * front * (9 + point.channels)
+    whole = cost(network, (224, 224))
+    head = front * benchmark.num_classes
+    assert row["front_macs"] == whole["macs"] - head
+    assert row["front_parameters"] == whole["parameters"] - head - benchmark.num_classes
+    for key in ("parameters", "macs"):
+        assert row[f"edge_{key}"] == row[f"front_{key}"] + row[f"encoder_{key}"]
+    assert 0 < row["bottleneck_bytes"] < 0.05 * row["backbone_bytes"]
+
+
 def test_costs_measured_apart_join_their_points(tmp_path):
     row = {key: record(factor=1)[key] for key in ("task", "benchmark", "split_point", "compress_factor")}
     (tmp_path / "costs.json").write_text(json.dumps({"costs": [{**row, "edge_parameters": 9, "edge_seconds": 0.5}]}))
@@ -357,11 +398,12 @@ def test_run_command_measures_points_and_rivals_then_draws(tmp_path, monkeypatch
 
     monkeypatch.setattr(measure.val, "main", fake([record(), record(factor=1, bpp=0.2, top1=72.0)]))
     monkeypatch.setattr(measure.baselines, "main", fake([rival()]))
+    monkeypatch.setattr(measure.learned, "main", fake([rival(codec="Variational")]))
     monkeypatch.setattr(measure, "_measure_costs", lambda *arguments: None)
     argv = ["run", "--task", "classification", "--limit", "1000", "--runs", str(tmp_path / "r")]
     assert main([*argv, "--output", str(tmp_path / "f")]) == 0
     told = (tmp_path / "f.csv").read_text()
-    assert (tmp_path / "f.png").exists() and "S1" in told and "JPEG" in told
+    assert (tmp_path / "f.png").exists() and "S1" in told and "JPEG" in told and "Variational" in told
     assert commands[0][0] == "classification" and "--limit" in commands[0][1] and "--limit" in commands[1][0]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spic.errors import SpicError
-from spic.points import ROOT, load_points, record_checksums, select, verify_file
+from spic.points import ROOT, beside, load_points, record_checksums, select, verify_file
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 GOOD = "classification: {mine: {S1: {0: {step: 2, stride: 2, channels: 8, weights: w, table: t}}}}"
@@ -45,6 +45,15 @@ def test_a_point_names_files_beside_the_yaml(tmp_path):
     assert point.weights == tmp_path / "w"
     assert point.name == "classification/mine/S1/0"
     assert point.location == "S1"
+    assert point.tables == "shared" and point.with_tables("shared") == point
+
+
+def test_tables_of_other_kinds_lie_beside_the_shared_one(tmp_path):
+    (point,) = load_points(write(tmp_path, GOOD.replace("table: t", "table: deep/S1_0.json"))).values()
+    own = point.with_tables("position")
+    assert own.table == tmp_path / "deep" / "S1_0.position.json" and own.tables == "position"
+    assert (own.name, own.weights, own.root) == (point.name, point.weights, point.root)
+    assert beside(Path("S1_0.csv"), "channel") == Path("S1_0.channel.csv")
 
 
 @pytest.mark.parametrize("old,new,message", [
@@ -88,6 +97,11 @@ def test_altered_truncated_missing_and_unknown_files_are_refused(tmp_path):
         verify_file(file, "mine", "do this", tmp_path)
     record_checksums("mine", [file], tmp_path)
     assert verify_file(file, "mine", "do this", tmp_path) == file
+    file.unlink()
+    record_checksums("mine", [file], tmp_path)
+    assert json.loads((folder / "checksums.json").read_text()) == {}, "a file that is gone has no checksum"
+    file.write_bytes(b"weights")
+    record_checksums("mine", [file], tmp_path)
     file.write_bytes(b"weight")
     with pytest.raises(SpicError, match="truncated or altered.*do this"):
         verify_file(file, "mine", "do this", tmp_path)

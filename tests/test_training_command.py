@@ -1,11 +1,15 @@
 """Classification/train.py as a user meets it: any folder of pictures, any state dict, bad input in one line."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from spic.coding.frequency import TABLES
 from spic.networks import resnet50
+from spic.pipeline import load_table
 from spic.points import load_points
 from spic.training.command import main
 
@@ -54,7 +58,21 @@ def test_unlabelled_pictures_become_a_point_that_val_can_load(train, photos, tmp
     assert train(photos)[0] == 0
     point = load_points(tmp_path / "out" / "dict.yaml")["classification", "imagenette", "US1", 0]
     assert point.weights.exists() and point.table.exists() and point.channels == 4
-    assert len((tmp_path / "out" / "classification_US1_0.jsonl").read_text().splitlines()) == 1
+    epoch, compared = map(json.loads, (tmp_path / "out" / "classification_US1_0.jsonl").read_text().splitlines())
+    assert epoch["epoch"] == 1
+    assert compared["coded_bpp"] == pytest.approx(compared["entropy_bpp"], rel=0.2, abs=8 / 160 ** 2)
+    assert compared["predicted_bpp"] > 0
+    for kind in TABLES:
+        assert load_table(point.with_tables(kind)).counts == load_table(point).counts
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_one_kind_of_table_is_written_beside_the_shared_one(train, photos, tmp_path, kind):
+    assert train(photos, "--tables", kind)[0] == 0
+    point = load_points(tmp_path / "out" / "dict.yaml")["classification", "imagenette", "US1", 0]
+    found = [other for other in TABLES if point.with_tables(other).table.exists()]
+    assert found == [other for other in TABLES if other in ("shared", kind)]
+    assert (load_table(point.with_tables(kind)).index is None) == (kind == "shared")
 
 
 def test_a_second_factor_joins_the_curve_and_a_run_is_not_overwritten(train, photos, tmp_path):

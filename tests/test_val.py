@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from spic.coding.frequency import TABLES
 from spic.networks import resnet50
 from spic.points import ROOT
 from spic.val import main
 
 KEYS = {"task", "benchmark", "split_point", "compress_factor", "coder", "device", "images", "bpp", "bpp_wire",
-        "bpp_bound", "bytes_per_image", "escapes", "uncoded_values_per_image", "seconds", "versions"}
+        "bpp_bound", "bytes_per_image", "tables", "escapes", "uncoded_values_per_image", "seconds", "versions"}
 SCORES = {"classification": {"top1", "top5", "baseline_top1", "baseline_top5"}, "segmentation": {"miou", "baseline_miou"}}
 
 
@@ -59,6 +60,56 @@ def test_both_coders_give_the_same_predictions_and_rans_fewer_bits(tmp_path):
     assert rans["bpp"] < huffman["bpp"]
     assert rans["bytes_per_image"] * 8 <= rans["bpp_bound"] * 224 * 224 + 8
     assert huffman["bpp_wire"] > huffman["bpp"]
+
+
+@pytest.mark.parametrize("coder", ["huffman", "rans"])
+def test_tables_change_the_bits_and_nothing_else(coder, tmp_path):
+    """Shipped points; one folder holds the results of all three kinds of tables."""
+    arguments = ["--split_point", "S1", "S3", "--compress_factor", "2", "--limit", "40", "--workers", "0", "--coder", coder]
+    outputs = ["--output", str(tmp_path / "out"), "--per_image", str(tmp_path / "rows")]
+    for tables in TABLES:
+        assert main("classification", [*arguments, *outputs, "--tables", tables]) == 0
+    for split_point in ("S1", "S3"):
+        shared, *particular = (tmp_path / "out" / f"{split_point}_2{mark}.json" for mark in ("", ".channel", ".position"))
+        rows = [answers(tmp_path / "rows" / f"{path.stem}.csv") for path in (shared, *particular)]
+        assert rows[0] == rows[1] == rows[2]
+        shared, channel, position = (json.loads(path.read_text()) for path in (shared, *particular))
+        assert (shared["tables"], channel["tables"], position["tables"]) == TABLES
+        for key in ("top1", "top5", "baseline_top1", "images"):
+            assert shared[key] == channel[key] == position[key]
+        assert position["bpp_bound"] < 0.95 * shared["bpp_bound"] and channel["bpp_bound"] < 1.01 * shared["bpp_bound"]
+        assert position["bpp"] < (0.95 if coder == "rans" else 1.01) * shared["bpp"]
+
+
+def answers(path):
+    """Image and prediction of every row."""
+    with open(path) as file:
+        return [(row["image"], row["prediction"]) for row in csv.DictReader(file)]
+
+
+def test_a_finished_result_is_of_one_kind_of_table(tmp_path, capsys):
+    """A record that lies about its kind, or was counted with another table, is measured again."""
+    arguments = ["--split_point", "S1", "--compress_factor", "1", "--limit", "3", "--workers", "0",
+                 "--output", str(tmp_path), "--tables", "channel"]
+    assert main("classification", arguments) == 0
+    file = tmp_path / "S1_1.channel.json"
+    capsys.readouterr()
+    assert main("classification", arguments) == 0 and "finished before" in capsys.readouterr().out
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tables": "shared"}))
+    assert main("classification", arguments) == 0 and "finished before" not in capsys.readouterr().out
+    assert json.loads(file.read_text())["tables"] == "channel"
+
+
+def test_a_table_that_was_not_counted_names_the_command(tmp_path, capsys):
+    (tmp_path / "Weights/scenes").mkdir(parents=True)
+    for name in ("dict.yaml", "Weights/scenes/checksums.json"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for folder in ("Weights/scenes/S1", "Freq_tab/scenes/S1"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.channel.json"))
+    code = main("classification", ["--points", str(tmp_path / "dict.yaml"), "--tables", "channel", "--limit", "2"])
+    error = capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and len(error) == 1
+    assert "classification_0.channel.json: no such file; count it by: python -m spic.training.recount" in error[0]
 
 
 def test_several_points_in_one_pass_give_the_results_of_single_runs(tmp_path):

@@ -56,7 +56,11 @@ class PixelRival:
         self.pixels = int(np.prod(self.dataset.pixels(0).shape[:2]))
 
     def edge(self, index: int) -> np.ndarray:
-        return self.dataset.pixels(index)
+        """What the codec takes, of image `index`."""
+        return self.prepare(self.dataset.pixels(index))
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        return pixels
 
     def edge_cost(self) -> dict[str, int]:
         """The edge runs no network."""
@@ -83,8 +87,8 @@ class FeatureRival(PixelRival):
         return cost(self.front, self.image_size)
 
     @torch.inference_mode()
-    def edge(self, index: int) -> np.ndarray:
-        image = normalise([self.dataset.pixels(index)])
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        image = normalise([pixels])
         return self.front(image.to(self.device, memory_format=torch.channels_last))[0].float().cpu().numpy()
 
     def cloud(self, received: list[np.ndarray]) -> Tensor:
@@ -166,8 +170,7 @@ def latency(rival: PixelRival, point: Point) -> dict[str, float]:
     for index in range(min(LATENCY_IMAGES, len(rival.dataset))):
         pixels = rival.dataset.pixels(index)
         began = time.perf_counter()
-        array = pixels if type(rival) is PixelRival else rival.edge(index)
-        passage = transmit(point.codec, point.quality, array)
+        passage = transmit(point.codec, point.quality, rival.prepare(pixels))
         edge.append(time.perf_counter() - began - passage.decode_seconds)
         began = time.perf_counter()
         rival.cloud([passage.received])

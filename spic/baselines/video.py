@@ -8,10 +8,12 @@ least 16 by 16. The picture is padded by repeating its edge.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -66,6 +68,19 @@ def pad_even(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return np.pad(image, ((0, added[0]), (0, added[1]), (0, 0)), mode="edge"), added
 
 
+@contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """SVT-AV1, run as root, gives the calling thread the highest realtime priority for good: take it back."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
+
+
 @dataclass(frozen=True)
 class VideoCodec:
     """`encoder` is FFmpeg's encoder name, `decoder` its decoder's. Higher qualities cost fewer bits here."""
@@ -110,7 +125,8 @@ class VideoCodec:
         context.options = self.options(quality)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts = 0
-        return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+        with ordinary_priority():
+            return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
     def decode(self, data: bytes) -> np.ndarray:
         columns, rows = data[:CUT_BYTES]

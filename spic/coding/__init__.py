@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from spic.coding.coder import Coder
@@ -12,6 +14,8 @@ from spic.errors import SpicError
 __all__ = ["CODERS", "ENGINES", "Coder", "FrequencyTable", "make_coder"]
 
 CODERS = tuple(TABLES)
+# `python -m spic.coding.frequency` is a command; runpy warns of every one whose package imports it, too.
+warnings.filterwarnings("ignore", "'spic.coding.frequency' found in sys.modules", RuntimeWarning)
 
 
 def make_coder(

@@ -7,7 +7,11 @@ several distributions and an index that says which one codes the symbol at (chan
     {"version": 1, "step": 2.0, "counts": {"0": 900, "1": 100}}
     {"version": 1, "step": 2.0, "counts": [{"0": 9}, {"0": 5, "1": 4}], "index": {"shape": [2, 1, 1], "values": [0, 1]}}
 
-The index has a shape that broadcasts against the symbols of one image, [C, h, w].
+The index is stretched over the symbols of one image, [C, h, w]: for each channel an entry, or one for all; along rows
+and columns each entry covers an equal share of them, so that an index of [C, 1, 1] names one distribution per channel
+and one of [C, 8, 8] names them for the zones of a map of any size.
+
+The command `python -m spic.coding.frequency` counts tables; it is spic.training.recount, by the name of what it makes.
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ MAX_FILE_BYTES = 16 << 20
 TABLES = ("shared", "channel", "position")
 POSITION_CLUSTERS = 64
 """Distributions of a table per position: more save hardly any bits, and cost the decoder memory."""
+ZONES = 8
+"""Rows and columns of zones in a table per position. Larger maps share a distribution inside a zone: with one for each
+of 63 x 63 positions, a hundred training pictures are too few, and the file takes half a megabyte."""
 MAX_COUNTED_CELLS = 1 << 26
 """Largest number of distributions × symbols that are counted: bounds memory."""
 
@@ -47,7 +54,7 @@ class FrequencyTable:
 
     counts: {symbol: count}, or a sequence of such mappings together with `index`.
     step: the quantisation step the symbols were made with.
-    index: integers that broadcast to the symbols' shape [C, h, w]; entry = which distribution.
+    index: integers, stretched over the symbols [C, h, w]; entry = which distribution.
     """
 
     def __init__(self, counts: Mapping[int, int] | Sequence[Mapping[int, int]], step: float, index=None):
@@ -135,16 +142,9 @@ class FrequencyTable:
         """int32 [N]: the distribution of each symbol of an image of this shape."""
         shape = tuple(shape)
         if shape not in self._contexts:
-            self._contexts[shape] = self._broadcast_index(shape)
+            index = np.zeros((1,), np.int32) if self.index is None else self.index
+            self._contexts[shape] = _stretched(index, shape).ravel()
         return self._contexts[shape]
-
-    def _broadcast_index(self, shape: tuple[int, ...]) -> np.ndarray:
-        if self.index is None:
-            return np.zeros(math.prod(shape), np.int32)
-        try:
-            return np.ascontiguousarray(np.broadcast_to(self.index, shape), np.int32).ravel()
-        except ValueError:
-            raise SpicError(f"table made for symbols of shape {self.index.shape} cannot code shape {shape}") from None
 
     def histogram(self, symbols) -> np.ndarray:
         """How often each cell of the table occurs in symbols [B, ...]: int64 [distributions, width + 1].
@@ -188,7 +188,8 @@ class SymbolCounter:
     """Counts symbols [B, C, h, w] batch by batch, then gives the table.
 
     tables: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS,
-    each for the channels and positions whose symbols are distributed alike."""
+    each for the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose
+    symbols are distributed alike."""
 
     def __init__(self, tables: str = "shared"):
         if tables not in TABLES:
@@ -208,8 +209,8 @@ class SymbolCounter:
         width = max(self._counts.shape[1], min(int(matrix.max(initial=0)), MAX_TABLE_SYMBOL) + 1)
         if rows * (width + 1) > MAX_COUNTED_CELLS:
             raise SpicError(f"symbols up to {width - 1} at {rows} positions are too many to count; use --tables shared")
-        cells = np.minimum(matrix, width).reshape(len(matrix), rows, -1)
-        cells = cells + np.arange(rows)[:, None] * (width + 1)
+        row_of = _stretched(np.arange(rows).reshape(shape), tuple(symbols.shape[1:])).ravel()
+        cells = np.minimum(matrix, width) + row_of * (width + 1)
         counts = np.bincount(cells.ravel(), minlength=rows * (width + 1)).reshape(rows, width + 1)[:, :width]
         counts[:, : self._counts.shape[1]] += self._counts
         self._counts = counts
@@ -232,7 +233,19 @@ class SymbolCounter:
 
 def _index_shape(tables: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the index of such a table for symbols of one image of this shape."""
-    return {"shared": (1,), "channel": (shape[0], *[1] * (len(shape) - 1)), "position": shape}[tables]
+    channels, *sides = shape
+    return {"shared": (1,), "channel": (channels, *[1] * len(sides)),
+            "position": (channels, *[min(side, ZONES) for side in sides])}[tables]
+
+
+def _stretched(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The index over symbols of this shape; place i of n takes entry i * entries // n."""
+    entries = (1,) * (len(shape) - index.ndim) + index.shape
+    fits = len(entries) == len(shape) and entries[0] in (1, shape[0])
+    if not fits or any(several > max(size, 1) for several, size in zip(entries, shape)):
+        raise SpicError(f"table made for symbols of shape {index.shape} cannot code shape {shape}")
+    places = [np.arange(size) * several // max(size, 1) for several, size in zip(entries, shape)]
+    return np.ascontiguousarray(index.reshape(entries)[np.ix_(*places)])
 
 
 def _escape_bits(values: np.ndarray) -> np.ndarray:
@@ -303,3 +316,9 @@ def _json_index(index) -> np.ndarray | None:
     if math.prod(shape) != len(values):
         raise SpicError(f"index: shape {shape} does not hold {len(values)} values")
     return np.array(values, np.int32).reshape(shape)
+
+
+if __name__ == "__main__":  # the command needs networks and pictures: it lives in the layer above, which is loaded only now
+    from spic.training.recount import main
+
+    raise SystemExit(main())

@@ -20,17 +20,6 @@ from spic.points import OperatingPoint
 LATENCY_IMAGES = 7
 
 
-class _EdgeNetwork(nn.Module):
-    """All of the edge that is a network: image → front → encoder."""
-
-    def __init__(self, front: nn.Module, encoder: nn.Module):
-        super().__init__()
-        self.front, self.encoder = front, encoder
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.encoder(first(self.front(image)))
-
-
 @torch.inference_mode()
 def latency(edge, cloud, images: Sequence[Tensor]) -> dict[str, float]:
     """Median seconds of one image [1, 3, H, W]: to its frame, and from there to logits. The first is a warm-up."""
@@ -47,17 +36,34 @@ def latency(edge, cloud, images: Sequence[Tensor]) -> dict[str, float]:
 
 def point_costs(benchmark: Benchmark, network: nn.Module, dataset, points: Sequence[OperatingPoint],
                 settings: Settings) -> list[dict]:
-    """One row per point. Parameters and operations are those of front and encoder as evaluated, BatchNorm folded."""
+    """One row per point. Parameters and operations are those of what is evaluated, BatchNorm folded."""
     chosen = range(min(LATENCY_IMAGES, len(dataset)))
     images = [normalise([dataset.pixels(i)]).to(settings.device, memory_format=torch.channels_last) for i in chosen]
     rows = []
     for point in tqdm(points, "edge cost", unit="point", dynamic_ncols=True):
         (station,) = lay_roads(benchmark, network, [point], dataset.image_size, settings)
         edge, cloud = station.roads[0].edge, station.roads[0].cloud
-        paid = cost(_EdgeNetwork(station.front, edge.encoder), dataset.image_size)
         rows.append({
             "task": benchmark.task, "benchmark": benchmark.name, "split_point": point.split_point,
             "compress_factor": point.compress_factor, "threads": torch.get_num_threads(),
-            **{f"edge_{key}": value for key, value in paid.items()}, **latency(edge, cloud, images),
+            **_parts(station.front, edge.encoder, cloud.decoder, images[0]), **_bytes(point, benchmark),
+            **latency(edge, cloud, images),
         })
     return rows
+
+
+@torch.inference_mode()
+def _parts(front: nn.Module, encoder: nn.Module, decoder: nn.Module, image: Tensor) -> dict[str, int]:
+    """``<part>_parameters`` and ``<part>_macs`` of front, encoder, decoder, and of the edge: front and encoder."""
+    feature = first(front(image))
+    costs = {part: cost(module, tuple(x.shape[2:]), x.shape[1]) for part, module, x in (
+        ("front", front, image), ("encoder", encoder, feature), ("decoder", decoder, encoder(feature)))}
+    costs["edge"] = {key: costs["front"][key] + costs["encoder"][key] for key in costs["front"]}
+    return {f"{part}_{key}": value for part, paid in costs.items() for key, value in paid.items()}
+
+
+def _bytes(point: OperatingPoint, benchmark: Benchmark) -> dict[str, int | None]:
+    """``bottleneck_bytes`` and ``backbone_bytes``: of the weights files; None where the backbone's is not known."""
+    shipped, official = benchmark.backbone_file, benchmark.official
+    backbone = shipped.stat().st_size if shipped.exists() else official and round(official.meta["_file_size"] * 2**20)
+    return {"bottleneck_bytes": point.weights.stat().st_size, "backbone_bytes": backbone}

@@ -10,6 +10,7 @@ import torch
 
 from spic import val
 from spic.baselines import __main__ as baselines
+from spic.baselines.learned import __main__ as learned
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
 from spic.cli import boolean, pick_device, positive
 from spic.curves.cost import point_costs
@@ -52,6 +53,7 @@ def measure(args: argparse.Namespace) -> Path:
     rivals = ["--task", args.task, *shared]
     chosen = ["--codecs", *args.codecs] if args.codecs else []
     _step(baselines.main([*rivals, *chosen, "--output", str(folder / "rivals.json")]))
+    _step(learned.main(["evaluate", *rivals, "--output", str(folder / "learned.json")]))  # names what is not there
     _measure_costs(find(args.task, benchmark), args, folder / "costs.json")
     for split_point in args.features:
         output = str(folder / f"features-{split_point}.json")

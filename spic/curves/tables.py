@@ -13,6 +13,11 @@ from spic.curves.results import Comparison, Point
 LINKS = {"50 kbit/s": 50e3, "200 kbit/s": 200e3, "1 Mbit/s": 1e6, "5 Mbit/s": 5e6, "20 Mbit/s": 20e6,
          "100 Mbit/s": 100e6}
 EDGE_STAGES, CLOUD_STAGES = ("front", "encoder", "encode"), ("decode", "decoder", "back", "network")
+SHARES = {
+    "encoder parameters %": ("encoder_parameters", "front_parameters"), "encoder MACs %": ("encoder_macs", "front_macs"),
+    "decoder parameters %": ("decoder_parameters", "front_parameters"), "decoder MACs %": ("decoder_macs", "front_macs"),
+    "file %": ("bottleneck_bytes", "backbone_bytes"),
+}
 
 Table = list[dict]
 
@@ -109,7 +114,11 @@ def _milliseconds(seconds: float) -> str:
 
 
 def edge_cost(comparison: Comparison) -> Table:
-    """Bits, accuracy and what the edge pays: parameters, multiply-accumulates, latency."""
+    """Bits, accuracy and what the edge pays: parameters, multiply-accumulates, latency.
+
+    What the bottleneck adds is told in percent: encoder (on the edge) and decoder (in the cloud) of the front, and the
+    bytes of its weights file of those of the backbone.
+    """
     return [
         {
             "curve": curve.name, "setting": point.setting, "bpp": f"{point.bpp:.4g}",
@@ -117,9 +126,14 @@ def edge_cost(comparison: Comparison) -> Table:
             "edge parameters": _count(point.mean("edge_parameters")),
             "edge MMACs": _count(point.mean("edge_macs"), 1e6),
             "edge ms": _milliseconds(_seconds(point, "edge_seconds", EDGE_STAGES)),
+            **{title: _percent(point.mean(part), point.mean(whole)) for title, (part, whole) in SHARES.items()},
         }
         for curve in comparison.curves for point in curve.drawable()
     ]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.2f}" if math.isfinite(part) and whole > 0 else "not measured"
 
 
 def _count(value: float, unit: float = 1.0) -> str:

@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def cost(module: nn.Module, image_size: tuple[int, int]) -> dict[str, int]:
-    """Parameters, and multiply-accumulates of one image (torch counts two operations for each)."""
+def cost(module: nn.Module, size: tuple[int, int], channels: int = 3) -> dict[str, int]:
+    """Parameters, and multiply-accumulates of one image or feature [channels, *size] (torch counts two operations each)."""
     shapes_only = copy.deepcopy(module).to("meta")
     with FlopCounterMode(display=False) as counter:
-        shapes_only(torch.empty(1, 3, *image_size, device="meta"))
+        shapes_only(torch.empty(1, channels, *size, device="meta"))
     return {"parameters": sum(parameter.numel() for parameter in module.parameters()),
             "macs": counter.get_total_flops() // 2}

@@ -25,6 +25,7 @@ from spic.training import together
 from spic.training.checkpoint import Run
 from spic.training.distortion import Answer, answer, distill_loss, task_loss
 from spic.training.features import FeatureSet
+from spic.training.log import note
 from spic.training.rate import ESTIMATORS
 
 DISTORTIONS = ("task", "distill")
@@ -72,7 +73,7 @@ class Trainee(nn.Module):
             y = self.bottleneck.encoder(feature) / options.step
             rounded = y + (y.round() - y).detach()
             decoded = self.bottleneck.decoder(rounded * options.step)
-        student = answer(back, decoded)
+        student = _answer_fast(back, decoded)
         distortion = task_loss(student, target) if options.distortion == "task" else \
             distill_loss(student, self._teacher(feature))
         bpp = self.estimator(y).mean() / self.pixels
@@ -80,7 +81,13 @@ class Trainee(nn.Module):
 
     @torch.no_grad()
     def _teacher(self, feature: Tensor) -> Answer:
-        return answer(self._back[0], feature)
+        return _answer_fast(self._back[0], feature)
+
+
+def _answer_fast(back: nn.Module, feature: Tensor) -> Answer:
+    """In bfloat16 from the first layer on: a float32 feature would be cast anew at every residual sum."""
+    with torch.autocast(feature.device.type, torch.bfloat16):
+        return answer(back, feature.bfloat16())
 
 
 def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Options, run: Run | None = None,
@@ -101,8 +108,8 @@ def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Opti
             start = time.perf_counter()
             means = _epoch(trainee, optimizer, data, epoch, bar, device)
             if log and parallel.rank() == 0:
-                _note(log, {"epoch": epoch + 1, **means, "lr": optimizer.param_groups[0]["lr"],
-                            "seconds": time.perf_counter() - start})
+                note(log, {"epoch": epoch + 1, **means, "lr": optimizer.param_groups[0]["lr"],
+                           "seconds": time.perf_counter() - start})
             if run and parallel.rank() == 0:
                 run.save(epoch + 1, trainee=trainee, optimizer=optimizer)
     return trainee.eval()
@@ -167,12 +174,6 @@ def learning_rate(progress: float, peak: float) -> float:
     if progress < WARM_UP:
         return peak * (0.1 + 0.9 * progress / WARM_UP)
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))
-
-
-def _note(log: Path, record: dict) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as file:
-        file.write(json.dumps({name: float(f"{value:.6g}") for name, value in record.items()}) + "\n")
 
 
 def identity(options: Options, **more) -> dict:

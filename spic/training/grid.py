@@ -25,17 +25,20 @@ from tqdm import tqdm
 from spic.benchmarks import find
 from spic.bottleneck import make_bottleneck
 from spic.cli import guarded, positive
+from spic.coding.frequency import TABLES
 from spic.errors import SpicError
 from spic.networks import cut
 from spic.networks.split import depth
-from spic.points import ROOT, SPLIT_POINTS, TASKS, load_points
+from spic.points import ROOT, SHARED, SPLIT_POINTS, TASKS, load_points
 from spic.training import checkpoint
 from spic.training.features import FeatureSet, compute
 from spic.training.fit import Options, fit, identity
+from spic.training.log import note
 from spic.training.parallel import cores
+from spic.training.prediction import compare
 from spic.training.rate import ESTIMATORS
 from spic.training.sources import SOURCES
-from spic.training.tables import count_table, file_names, rounded_to_half, write_point
+from spic.training.tables import count_tables, file_names, rounded_to_half, write_point, write_tables
 
 GRID_FILE = Path(__file__).with_name("grid.yaml")
 
@@ -81,11 +84,12 @@ def read_grid(benchmark: str, path: Path = GRID_FILE) -> list[Job]:
     if benchmark not in grid:
         raise SpicError(f"unknown benchmark {benchmark!r}; {path.name} has: {', '.join(grid)}")
     jobs = [job for task, splits in grid[benchmark].items() for split_point, row in splits.items()
-            for job in _jobs(task, benchmark, split_point, row)]
+            for job in jobs_of(task, benchmark, split_point, row)]
     return sorted(jobs, key=lambda job: (job.factor % 2, job.factor))
 
 
-def _jobs(task: str, benchmark: str, split_point: str, row: dict) -> Iterator[Job]:
+def jobs_of(task: str, benchmark: str, split_point: str, row: dict) -> Iterator[Job]:
+    """The jobs of one row of the grid, one for each lambda."""
     distortion = "distill" if split_point.startswith("U") else "task"
     geometry = list(zip(_per_factor(row, "stride"), _per_factor(row, "channels")))
     for factor, weight in enumerate(row["lambdas"]):
@@ -119,7 +123,8 @@ class Bench:
 _bench: list[Bench] = []  # of this worker process; set before it is forked, so that nothing is copied
 
 
-def _take_place(bench: Bench) -> None:
+def take_place(bench: Bench) -> None:
+    """Make this process a worker on the bench."""
     torch.set_num_threads(1)
     _bench[:] = [bench]
 
@@ -134,10 +139,15 @@ def train_point(job: Job) -> str:
     if job.parent is not None:
         bottleneck.load_state_dict(load_file(_weights(replace(job, factor=job.parent), bench.root)))
     run = checkpoint.Run(runs / f"{job.name}.pt", identity(job.options, stride=job.stride, channels=job.channels))
-    fit(bottleneck, back, training, job.options, run, runs / f"{job.name}.jsonl", quiet=True)
+    log = runs / f"{job.name}.jsonl"
+    trainee = fit(bottleneck, back, training, job.options, run, log, quiet=True)
     rounded_to_half(bottleneck.eval())
-    table = count_table(bottleneck.encoder, bench.counting[job.location].features, job.options.step)
-    write_point(bottleneck, table, *job.key, root=bench.root)
+    counting, step = bench.counting[job.location], job.options.step
+    tables = count_tables(bottleneck.encoder, counting.features, step, TABLES)
+    shared = tables.pop(SHARED)
+    note(log, compare(trainee.estimator, bottleneck.encoder, counting.features, shared, step, counting.pixels))
+    write_point(bottleneck, shared, *job.key, root=bench.root)
+    write_tables(tables, bench.root / file_names(*job.key)["table"], job.benchmark, bench.root)
     return job.name
 
 
@@ -145,7 +155,8 @@ def _weights(job: Job, root: Path) -> Path:
     return root / file_names(*job.key)["weights"]
 
 
-def _make_bench(benchmark: str, task: str, jobs: list[Job], args: argparse.Namespace) -> Bench:
+def make_bench(benchmark: str, task: str, jobs: list[Job], args: argparse.Namespace) -> Bench:
+    """Network and features of the jobs; ``args`` says where ``data``, ``runs`` and ``output`` are."""
     network = find(task, benchmark).build_network()
     locations = sorted({job.location for job in jobs}, key=lambda location: depth(network, location))
     source = SOURCES[benchmark, task]
@@ -165,11 +176,11 @@ def run(args: argparse.Namespace) -> None:
     for task in args.tasks:
         mine = [job for job in jobs if job.task == task]
         if mine:
-            bench = _make_bench(args.benchmark, task, mine, args)
+            bench = make_bench(args.benchmark, task, mine, args)
             torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
             fork = multiprocessing.get_context("fork")
-            with ProcessPoolExecutor(args.processes, fork, _take_place, (bench,)) as pool:
-                _drive(pool, mine)
+            with ProcessPoolExecutor(args.processes, fork, take_place, (bench,)) as pool:
+                drive(pool, mine)
 
 
 def _changed(job: Job, args: argparse.Namespace) -> Job:
@@ -182,7 +193,7 @@ def _chosen(job: Job, only: list[str]) -> bool:
     return not only or job.split_point in only or f"{job.split_point}/{job.factor}" in only
 
 
-def _drive(pool, jobs: list[Job]) -> None:
+def drive(pool, jobs: list[Job]) -> None:
     """Start each job once its parent is done; ``jobs`` is in order of urgency."""
     waiting, running = list(jobs), {}
     with tqdm(total=len(jobs), unit="point", desc="grid") as bar:

@@ -1,0 +1,93 @@
+"""What a learned rival is trained for: a lesson says which modules learn, and the loss of a batch of crops."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spic.baselines.learned.recipes import Recipe
+from spic.networks import cut_many
+from spic.training.augment import normalize
+from spic.training.distortion import answer, distill_loss, task_loss
+
+DENSITY_LR = 5.0  # times that of the other layers: densities have few parameters and a far way to go
+
+
+def bits_per_pixel(likelihoods: dict[str, Tensor], images: Tensor) -> Tensor:
+    return sum(-likelihood.log2().sum() for likelihood in likelihoods.values()) / (images.numel() // 3)
+
+
+def _groups(model: nn.Module) -> list[dict]:
+    """Parameters for an optimiser, with the factor of their learning rate."""
+    groups: dict[float, list] = {1.0: [], DENSITY_LR: []}
+    for name, parameter in model.named_parameters():
+        groups[DENSITY_LR if name.startswith("entropy_bottleneck.") else 1.0].append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+
+class Autoencoding:
+    """Pictures that look alike: bpp + lambda · 255² · mean squared error, as in compressai's own training."""
+
+    def __init__(self, model: nn.Module, weight: float, network: nn.Module | None, recipe: Recipe):
+        self.learning, self.groups, self.weight = {"model": model.train()}, _groups(model), weight
+
+    def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """uint8 images [B, 3, H, W] → named terms; ``loss`` is what is minimised."""
+        x = images.float().div_(255).contiguous(memory_format=torch.channels_last)
+        out = self.learning["model"](x)
+        error = F.mse_loss(out["x_hat"].float(), x)
+        bpp = bits_per_pixel(out["likelihoods"], images)
+        return {"loss": bpp + self.weight * 255**2 * error, "bpp": bpp, "psnr": -10 * error.log10()}
+
+
+class Distilling:
+    """The student's first stage: features like the frozen network's, at its own station and at later ones (taps).
+
+    Each error is relative to the feature's variance, so that beta means the same for every network.
+    """
+
+    def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
+        self.learning, self.groups, self.weight = {"model": model.train()}, _groups(model), weight
+        (self.front, *self.later), _ = cut_many(network, [recipe.station, *recipe.taps])
+
+    def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        x = normalize(images)
+        out = self.learning["model"](x)
+        student, errors = out["feature"], []
+        with torch.no_grad():
+            teacher = self.front(x)
+        for station in (nn.Identity(), *self.later):
+            student = station(student)
+            with torch.no_grad():
+                teacher = station(teacher)
+            errors.append(F.mse_loss(student.float(), teacher.float()) / teacher.float().var().clamp_min(1e-6))
+        error, bpp = sum(errors) / len(errors), bits_per_pixel(out["likelihoods"], images)
+        return {"loss": error + self.weight * bpp, "bpp": bpp, "error": error}
+
+
+class Finetuning:
+    """The second stage: encoder and density frozen, latents rounded; the decoder, and with ``finetune: all`` the rest of
+    the network, learn the task from labels and from the uncompressed network's answers."""
+
+    def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
+        self.model = model.eval().requires_grad_(False)
+        model.decoder.requires_grad_(True)
+        (self.front,), (self.teacher,) = cut_many(network, [recipe.station])
+        self.learning, self.rest = {"decoder": model.decoder}, self.teacher
+        if recipe.finetune == "all":
+            self.rest = model.rest.eval().requires_grad_(True)  # BatchNorm keeps its statistics: batches are small
+            self.learning["rest"] = model.rest
+        self.groups = [{"params": list(part.parameters()), "factor": 1.0} for part in self.learning.values()]
+
+    def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        x = normalize(images)
+        with torch.no_grad():
+            latent, _ = self.model.entropy_bottleneck(self.model.encoder(x))
+            teacher = answer(self.teacher, self.front(x))
+        student = answer(self.rest, self.model.decoder(latent))
+        task, distillation = task_loss(student, targets), distill_loss(student, teacher)
+        return {"loss": task + distillation, "task": task, "distillation": distillation}
+
+
+LESSONS = {"variational": (Autoencoding,), "hyperprior": (Autoencoding,), "student": (Distilling, Finetuning)}

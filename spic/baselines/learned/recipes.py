@@ -1,0 +1,65 @@
+"""The learned rivals: at which rates, how large and how long each is trained. Nothing here needs compressai."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from spic.errors import SpicError
+
+FINETUNED = ("decoder", "all")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One rival at several rates; each starts from the one before it.
+
+    ``lambdas``: for pictures the weight of 255² · mean squared error against bpp (compressai's scale); for the student
+    the weight of bpp against the features' error relative to their variance (beta in its paper).
+    An epoch is ``epoch_size`` random crops of ``limit`` pictures; ``epochs`` from scratch, ``refine`` from a neighbour.
+    The student alone: it replaces the network up to ``station``, is judged there and at ``taps``, and ``finetune`` says
+    what its second stage of ``finetune_epochs`` changes.
+    """
+
+    lambdas: tuple[float, ...]
+    hidden: int
+    latent: int
+    epochs: int
+    refine: int
+    epoch_size: int = 1000
+    batch_size: int = 8
+    crop: int = 128
+    lr: float = 1e-3
+    limit: int = 2000
+    seed: int = 0
+    station: str = ""
+    taps: tuple[str, ...] = ()
+    finetune: str = "decoder"
+    finetune_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in [("lr", self.lr), *(("lambdas", weight) for weight in self.lambdas)]:
+            _require(0 < value < 1e6, name, value, "must be a number above 0")
+        for name in ("hidden", "latent"):
+            _require(getattr(self, name) <= 1024, name, getattr(self, name), "must be at most 1024")
+        _require(0 < len(self.lambdas) <= 255, "lambdas", self.lambdas, "1 to 255 numbers: a byte tells which")
+
+
+def _require(condition: bool, name: str, value, what: str) -> None:
+    if not condition:
+        raise SpicError(f"--{name} {value}: {what}")
+
+
+_PICTURES = Recipe((0.025, 0.0067, 0.0018, 0.0005), hidden=48, latent=64, epochs=24, refine=9)
+_STUDENT = Recipe((0.1, 0.3, 1.0, 3.0), hidden=48, latent=24, epochs=8, refine=3, station="layer2.3",
+                  taps=("layer3.5", "layer4.2"), finetune_epochs=3)
+# dilated stages cost four times as much per crop: fewer crops, and the last stage is left to the second lesson
+_SEGMENTING_STUDENT = replace(_STUDENT, epoch_size=500, finetune_epochs=2, limit=400, station="backbone.layer2.3",
+                              taps=("backbone.layer3.5",))
+
+CURVES = {"variational": "Variational", "hyperprior": "Scale hyperprior", "student": "Entropic Student"}
+EXPECTED = ("variational", "student")  # rivals of the paper's figures: named where they are missing
+RECIPES = {
+    ("variational", "classification"): _PICTURES, ("variational", "segmentation"): replace(_PICTURES, limit=400),
+    ("hyperprior", "classification"): _PICTURES, ("hyperprior", "segmentation"): replace(_PICTURES, limit=400),
+    ("student", "classification"): _STUDENT, ("student", "segmentation"): _SEGMENTING_STUDENT,
+}

@@ -1,0 +1,76 @@
+"""The study: trains what is compared, measures it, and writes what the papers' claims are worth here.
+
+    python -m spic.study train --benchmark imagenette --data imagenette-160 --processes 3
+    python -m spic.study measure --benchmark imagenette --data imagenette-160
+    python -m spic.study report
+
+All three go on where they were stopped, and the report tells of what there is so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from spic.benchmarks import EMBEDDED
+from spic.cli import guarded, natural, positive
+from spic.points import DICT_FILE, ROOT, TASKS
+from spic.study.measure import VARIANTS, measure
+from spic.study.report import report
+from spic.study.train import train
+from spic.training.parallel import cores
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m spic.study", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for name, (command, add_arguments, told) in VERBS.items():
+        verb = verbs.add_parser(name, help=told, description=told,
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        verb.add_argument("--runs", type=Path, default=Path("runs/study"), help="folder of trainings and measurements")
+        add_arguments(verb)
+        verb.set_defaults(command=command)
+    return parser.parse_args(argv)
+
+
+def _add_benchmark(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--benchmark", default=EMBEDDED)
+    verb.add_argument("--data", type=Path, help="folder of the public data set; scenes are drawn")
+
+
+def _add_train(verb: argparse.ArgumentParser) -> None:
+    _add_benchmark(verb)
+    verb.add_argument("--only", nargs="+", default=[], metavar="S1[/l1]", help="some split points or curves")
+    verb.add_argument("--seeds", nargs="+", type=natural, help="instead of those of study.yaml")
+    verb.add_argument("--processes", type=positive, default=cores(), help="trainings at a time, one core each")
+
+
+def _add_measure(verb: argparse.ArgumentParser) -> None:
+    _add_benchmark(verb)
+    verb.add_argument("--task", nargs="+", dest="tasks", choices=TASKS, default=list(TASKS))
+    verb.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="coders and tables")
+    verb.add_argument("--limit", type=positive, help="use only N images, evenly spread over the set")
+    verb.add_argument("--workers", type=natural, default=2, help="processes that load images")
+
+
+def _add_report(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--output", type=Path, default=ROOT / "docs" / "reproduction.md", help="the page to complete")
+    verb.add_argument("--figures", type=Path, default=ROOT / "Figures", help="folder of the figures")
+    verb.add_argument("--points", type=Path, default=DICT_FILE, help="lists the imported published points")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    return guarded(lambda: args.command(args))
+
+
+VERBS = {
+    "train": (train, _add_train, "train every curve of the study that is not trained yet"),
+    "measure": (measure, _add_measure, "accuracy, coded bytes and costs of the shipped and the trained points"),
+    "report": (report, _add_report, "judge the claims, draw the figures, complete docs/reproduction.md"),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+"""The papers' claims, each judged by a stated rule from what was measured. Every number here is computed.
+
+A rule is applied to every seed: a claim *holds* if all of them agree with it, does *not hold* if all disagree, and is
+*undecided* if they differ, if fewer than three seeds were trained, or if the curves have no accuracy in common.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rising
+from spic.curves.results import Comparison, Curve
+from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
+
+HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
+ENOUGH_SEEDS = 3
+DROPS = (1, 2, 5)  # points under the uncompressed accuracy at which bits are compared
+CLOSE = 1.0  # points that training without labels may cost
+HEURISTIC, PAPERS, OURS = "l1", "hyperprior", "table"
+GOOD_PREDICTION = 0.05
+HALF = 0.5
+OUR_VARIANTS = ("rans-shared", "rans-channel", "rans-position")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """verdict: one of the five words; sentence: the numbers it rests on; tables: rows as dicts."""
+
+    verdict: str
+    sentence: str = ""
+    tables: tuple[list[dict], ...] = ()
+
+
+def judged(votes: Sequence[bool]) -> str:
+    return OPEN if not votes or any(votes) != all(votes) else HOLDS if votes[0] else FAILS
+
+
+def judged_over_seeds(spread: Spread, agrees: Callable[[float], bool]) -> str:
+    return judged([agrees(value) for value in spread.values]) if len(spread.values) >= ENOUGH_SEEDS else OPEN
+
+
+def combined(verdicts: Iterable[str]) -> str:
+    """Of a claim's parts: all hold, some do, none does."""
+    found = set(verdicts)
+    if len(found) == 1:
+        return found.pop()
+    return PART if HOLDS in found else OPEN
+
+
+def spread_of(deltas: Iterable[Delta], unit: float = 1.0) -> Spread:
+    deltas = list(deltas)
+    return Spread(tuple(delta.value / unit for delta in deltas if not delta.note),
+                  tuple(delta.note for delta in deltas if delta.note))
+
+
+def told_rate(curve: Curve, accuracy: float) -> str:
+    """Bits per pixel at an accuracy, or on which side of the curve it lies."""
+    rate, (rates, accuracies) = rate_at(curve, accuracy), rising(curve)
+    if math.isfinite(rate):
+        return f"{rate:.4g}"
+    return f"under {rates[0]:.4g}" if len(rates) and accuracy < accuracies[0] else "not reached"
+
+
+def told_delta(delta: Delta, form: str, unit: float = 1.0) -> str:
+    return delta.note or f"{delta.value / unit:{form}}"
+
+
+# --- deeper split, fewer bits --------------------------------------------------------------------------------------
+
+
+def deeper(measured: Measured) -> Finding:
+    """Of each two neighbours, do the deeper one's bits lie lower at one point under the network, and in the mean?"""
+    curves = by_name(measured.shipped())
+    pairs = [(a, b) for a, b in (("S1", "S2"), ("S2", "S3")) if a in curves and b in curves]
+    if not pairs:
+        return Finding(ABSENT)
+    rates = [{"split point": name, **{f"bpp, {drop} below": told_rate(curve, _under(measured, drop)) for drop in DROPS}}
+             for name, curve in curves.items()]
+    rows, verdicts, told = [], [], []
+    for deep, shallow in pairs:
+        delta = bd_rate(curves[shallow], curves[deep])
+        verdicts.append(judged(_votes(measured, curves[deep], curves[shallow], delta)))
+        told.append(f"{deep} < {shallow} {verdicts[-1]} (BD-rate {told_delta(delta, '+.1f')} %)")
+        rows.append({"curves": f"{deep} against {shallow}, shipped", "BD-rate (%)": told_delta(delta, "+.1f"),
+                     "verdict": verdicts[-1]})
+    return Finding(combined(verdicts), "; ".join(told), (rates, rows + _deeper_over_seeds(measured)))
+
+
+def _deeper_over_seeds(measured: Measured) -> list[dict]:
+    """The study's own S1 and S2, where both were trained alike; told, not judged: their epochs may differ."""
+    common = set(measured.estimators.get("S1", ())) & set(measured.estimators.get("S2", ()))
+    return [{"curves": f"S1 against S2, {name}", "verdict": "",
+             "BD-rate (%)": spread_of(_seeds(measured, bd_rate, f"S2 {name}", f"S1 {name}")).told("+.1f")}
+            for name in sorted(common)]
+
+
+def _under(measured: Measured, drop: float) -> float:
+    return measured.baseline - drop * measured.unit.drop
+
+
+def _votes(measured: Measured, deep: Curve, shallow: Curve, delta: Delta) -> list[bool]:
+    """Bits at the smallest drop that both curves reach, and the mean over what they share."""
+    both = [(rate_at(deep, _under(measured, drop)), rate_at(shallow, _under(measured, drop))) for drop in DROPS]
+    reached = [(a, b) for a, b in both if math.isfinite(a) and math.isfinite(b)]
+    return [a < b for a, b in reached[:1]] + ([delta.value < 0] if not delta.note else [])
+
+
+# --- without labels ------------------------------------------------------------------------------------------------
+
+
+def unsupervised(measured: Measured) -> Finding:
+    """Does training without labels cost at most one point of accuracy at equal bits?"""
+    rows, verdicts, told = [], [], []
+    shipped = by_name(measured.shipped())
+    for taught, free in (("S1", "US1"), ("S2", "US2")):
+        for estimator in sorted(set(measured.estimators.get(taught, ())) & set(measured.estimators.get(free, ()))):
+            deltas = _seeds(measured, bd_accuracy, f"{taught} {estimator}", f"{free} {estimator}")
+            spread = spread_of(deltas, measured.unit.drop)
+            verdicts.append(judged_over_seeds(spread, lambda points: points >= -CLOSE))
+            told.append(f"{free} against {taught} {spread.told('+.2f', ' points')}")
+            rows.append({"curves": f"{free} against {taught}, {estimator}", "BD-accuracy (points)": spread.told("+.2f"),
+                         "over bpp": _interval(deltas), "verdict": verdicts[-1]})
+        if taught in shipped and free in shipped:
+            delta = bd_accuracy(shipped[taught], shipped[free])
+            rows.append({"curves": f"{free} against {taught}, shipped", "over bpp": _interval([delta]), "verdict": "",
+                         "BD-accuracy (points)": told_delta(delta, "+.2f", measured.unit.drop)})
+    if not rows:
+        return Finding(ABSENT)
+    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(told) or "one training of each, no seeds yet",
+                   (rows,))
+
+
+def _seeds(measured: Measured, compute, anchor: str, test: str, variants=(MAIN_VARIANT, MAIN_VARIANT)) -> list[Delta]:
+    """A Bjøntegaard delta for each seed that both curves have."""
+    pairs = [(measured.curve(anchor, seed, variants[0]), measured.curve(test, seed, variants[1]))
+             for seed in measured.seeds]
+    return [compute(a, b) for a, b in pairs if a and b]
+
+
+def _interval(deltas: Sequence[Delta]) -> str:
+    """The largest interval that a delta was taken over."""
+    found = [delta for delta in deltas if not delta.note]
+    return f"{min(d.low for d in found):.4g} to {max(d.high for d in found):.4g}" if found else ""
+
+
+# --- rate estimators -----------------------------------------------------------------------------------------------
+
+
+def estimators(measured: Measured) -> Finding:
+    """Does training with the papers' estimator need fewer bits than with the heuristic, at equal accuracy?"""
+    rows, verdicts, told = [], [], []
+    for split_point, names in measured.estimators.items():
+        for name in names if HEURISTIC in names and len(names) > 1 else []:
+            deltas = _seeds(measured, bd_rate, f"{split_point} {HEURISTIC}", f"{split_point} {name}")
+            spread = spread_of(deltas)
+            verdict = judged_over_seeds(spread, lambda percent: percent < 0) if name != HEURISTIC else ""
+            rows.append({"split point": split_point, "estimator": name,
+                         f"BD-rate against {HEURISTIC} (%)": spread.told("+.1f") if name != HEURISTIC else "0",
+                         "bpp, 1 below": rate_spread(measured, f"{split_point} {name}").told(".4g"),
+                         f"beats {HEURISTIC}": verdict})
+            if name == PAPERS:
+                verdicts.append(verdict)
+            if name != HEURISTIC:
+                told.append(f"{split_point} {name} {spread.told('+.1f', ' %')}")
+    if not rows:
+        return Finding(ABSENT)
+    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(told), (rows,))
+
+
+def rate_spread(measured: Measured, name: str, variant: str = MAIN_VARIANT, drop: float = 1) -> Spread:
+    """Bits per pixel of a trained curve at some points under the network, a number per seed."""
+    curves = [curve for seed in measured.seeds if (curve := measured.curve(name, seed, variant))]
+    rates = [rate_at(curve, _under(measured, drop)) for curve in curves]
+    return Spread(tuple(filter(math.isfinite, rates)),
+                  tuple(told_rate(curve, _under(measured, drop)) for curve, rate in zip(curves, rates)
+                        if not math.isfinite(rate)))
+
+
+def prediction(measured: Measured) -> Finding:
+    """Do the bits an estimator predicts lie within 5 % of those coded, in the median over its trainings?"""
+    rows, good, bad = [], [], []
+    for (split_point, estimator), lines in sorted(measured.last_lines().items()):
+        ratios = [line["predicted_bpp"] / line["coded_bpp"] for line in lines if line.get("coded_bpp")]
+        if not ratios:
+            continue
+        errors = [abs(ratio - 1) for ratio in ratios]
+        rows.append({"split point": split_point, "estimator": estimator, "trainings": len(ratios),
+                     "predicted / coded, median": f"{statistics.median(ratios):.3f}",
+                     "worst error": f"{max(errors):.1%}",
+                     "within 5 %": f"{sum(error <= GOOD_PREDICTION for error in errors)}"})
+        if estimator != HEURISTIC:
+            (good if statistics.median(errors) <= GOOD_PREDICTION else bad).append(f"{split_point} {estimator}")
+    if not rows:
+        return Finding(ABSENT)
+    groups = (("within 5 %", good), ("not", bad))
+    sentence = "; ".join(f"{words}: {', '.join(names)}" for words, names in groups if names)
+    return Finding(HOLDS if not bad else PART if good else FAILS, sentence, (rows,))
+
+
+# --- beyond the papers ---------------------------------------------------------------------------------------------
+
+
+def tables(measured: Measured) -> Finding:
+    """Bits saved by rANS and by finer tables while the predictions stay the same."""
+    variants = [v for v in (PUBLISHED_VARIANT, *OUR_VARIANTS) if measured.shipped(v)]
+    if PUBLISHED_VARIANT not in variants or len(variants) < 2:
+        return Finding(ABSENT)
+    published = _records(measured.shipped(PUBLISHED_VARIANT))
+    rows, changed, savings = [], 0, {}
+    split_points = sorted({key[0] for key in published})
+    for variant in variants[1:]:
+        found = _records(measured.shipped(variant))
+        common = published.keys() & found.keys()
+        changed += sum(published[key][measured.unit.key] != found[key][measured.unit.key] for key in common)
+        savings[variant] = {s: [1 - found[key]["bpp"] / published[key]["bpp"] for key in common if key[0] == s]
+                            for s in split_points}
+    rows = [{"split point": s, "points": len(next(iter(savings.values()))[s]),
+             **{f"{_words(variant)} (% saved)": f"{statistics.fmean(saved[s]):.1%}"
+                for variant, saved in savings.items() if saved[s]}} for s in split_points]
+    means = {variant: statistics.fmean(sum(saved.values(), [])) for variant, saved in savings.items()}
+    best = max(means, key=means.get)
+    sentence = (f"{_words(best)} saves {means[best]:.1%} of the bits of Huffman with a shared table in the mean over "
+                f"all points; {changed or 'no'} point{'s' * (changed > 1)} with another score")
+    return Finding(HOLDS if means[best] > 0 and not changed else FAILS, sentence, (rows,))
+
+
+def _records(comparison: Comparison) -> dict[tuple[str, str], dict]:
+    return {(curve.name, point.setting): point.records[0] for curve in comparison.curves for point in curve.points}
+
+
+def _words(variant: str) -> str:
+    coder, kind = variant.split("-")
+    return f"{'rANS' if coder == 'rans' else 'Huffman'}, {kind} table{'s' * (kind != 'shared')}"
+
+
+def recipe(measured: Measured) -> Finding:
+    """Are our best recipe's bits at most half of the published one's, at one point under the uncompressed accuracy?"""
+    rows, verdicts, told = [], [], []
+    for split_point, names in measured.estimators.items():
+        published = [(name, PUBLISHED_VARIANT) for name in (PAPERS, HEURISTIC) if name in names]
+        ours = [(OURS, variant) for variant in OUR_VARIANTS if OURS in names and measured.trained(variant)]
+        rates = {key: rate_spread(measured, f"{split_point} {key[0]}", key[1]) for key in published + ours}
+        found = {key: rate for key, rate in rates.items() if rate.values}
+        rows += [{"split point": split_point, "trained with": name, "coded with": _words(variant),
+                  "bpp, 1 below": rate.told(".4g"), **_against_papers(measured, split_point, names, name, variant)}
+                 for (name, variant), rate in rates.items() if published and ours]
+        best = [_cheapest(found, keys) for keys in (published, ours)]
+        if all(best):
+            ratio = _ratio(measured, split_point, *best)
+            verdicts.append(judged_over_seeds(ratio, lambda share: share <= HALF))
+            theirs, mine = (f"{name}, {_words(variant)}" for name, variant in best)
+            told.append(f"{split_point}: {mine} needs {ratio.told('.2f')} times the bits of {theirs}")
+    if not rows:
+        return Finding(ABSENT)
+    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(told), (rows,))
+
+
+def _cheapest(rates: dict[tuple, Spread], keys: list[tuple[str, str]]) -> tuple[str, str] | None:
+    return min((key for key in keys if key in rates), key=lambda key: rates[key].mean, default=None)
+
+
+def _against_papers(measured: Measured, split_point: str, names: list[str], name: str, variant: str) -> dict[str, str]:
+    """BD-rate of a recipe against the papers' estimator coded as published: a mean over all accuracies both reach."""
+    if PAPERS not in names:
+        return {}
+    deltas = _seeds(measured, bd_rate, f"{split_point} {PAPERS}", f"{split_point} {name}", (PUBLISHED_VARIANT, variant))
+    own = (name, variant) == (PAPERS, PUBLISHED_VARIANT)
+    return {f"BD-rate against {PAPERS} (%)": "0" if own else spread_of(deltas).told("+.1f")}
+
+
+def _ratio(measured: Measured, split_point: str, published: tuple[str, str], ours: tuple[str, str]) -> Spread:
+    """Bits of ours over those of the published recipe, for each seed in which both reach the accuracy."""
+    ratios = []
+    for seed in measured.seeds:
+        curves = [measured.curve(f"{split_point} {name}", seed, variant) for name, variant in (ours, published)]
+        rates = [rate_at(curve, _under(measured, 1)) if curve else math.nan for curve in curves]
+        ratios.append(rates[0] / rates[1])
+    return Spread(tuple(filter(math.isfinite, ratios)))

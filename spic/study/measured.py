@@ -1,0 +1,131 @@
+"""What has been measured so far of one benchmark and task, as curves; None where there is nothing yet."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from spic.curves.results import TASKS, Comparison, Curve, Task, read
+from spic.errors import SpicError
+from spic.study import plan
+from spic.study.measure import costs_file, curves, records
+from spic.study.train import folder, logs
+
+PUBLISHED_VARIANT, MAIN_VARIANT = "huffman-shared", "rans-shared"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One number per seed; ``notes``: why a seed has none."""
+
+    values: tuple[float, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    def told(self, form: str, unit: str = "") -> str:
+        """Mean and standard deviation over the seeds, or the reason why there is none."""
+        if not self.values:
+            return ", ".join(sorted(set(self.notes))) or "not measured yet"
+        several = f" ± {self.deviation:{form.lstrip('+')}}" if len(self.values) > 1 else ""
+        absent = f" of {len(self.values) + len(self.notes)}" if self.notes else ""
+        return f"{self.mean:{form}}{several}{unit} (n={len(self.values)}{absent})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    runs: Path
+    benchmark: str
+    task: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.benchmark}-{self.task}"
+
+    @property
+    def root(self) -> Path:
+        return folder(self.runs, self.benchmark)
+
+    @property
+    def unit(self) -> Task:
+        return TASKS[self.task]
+
+    def shipped(self, variant: str = MAIN_VARIANT) -> Comparison | None:
+        """The shipped points, a curve per split point."""
+        return _read(sorted(records(self.root, self.task, "shipped", variant).glob("*.json")))
+
+    def trained(self, variant: str = MAIN_VARIANT, names: str = "*", seed: int | str = "*") -> Comparison | None:
+        """The study's own points; ``names``: a pattern like S1-*; all seeds, which become error bars, or one."""
+        return _read(sorted(curves(self.root, self.task, variant).glob(f"{names}-{seed}.json")))
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        files = curves(self.root, self.task, MAIN_VARIANT).glob("*.json")
+        return sorted({int(file.stem.rsplit("-", 1)[1]) for file in files})
+
+    @cached_property
+    def estimators(self) -> dict[str, list[str]]:
+        """Split point -> the estimators that it was trained with."""
+        found = defaultdict(set)
+        for file in curves(self.root, self.task, MAIN_VARIANT).glob("*.json"):
+            split_point, estimator, _ = file.stem.split("-")
+            found[split_point].add(estimator)
+        return {split_point: sorted(names) for split_point, names in sorted(found.items())}
+
+    def curve(self, name: str, seed: int, variant: str = MAIN_VARIANT) -> Curve | None:
+        """One seed of one curve, such as ``S1 l1``."""
+        comparison = self.trained(variant, name.replace(" ", "-"), seed)
+        return comparison.curves[0] if comparison else None
+
+    @cached_property
+    def baseline(self) -> float:
+        comparison = self.trained() or self.shipped()
+        return comparison.baseline
+
+    def last_lines(self) -> dict[tuple[str, str], list[dict]]:
+        """(split point, estimator) -> of each training, the log's last line with the seconds of all its epochs."""
+        lines = defaultdict(list)
+        for name, what in plan.read_notes(self.root).items():
+            task, _, split_point, _ = name.split("/")
+            log = logs(self.runs, self.benchmark) / f"{name}.jsonl"
+            if task == self.task and log.exists():
+                lines[split_point, what["estimator"]].append(_summed(log))
+        return lines
+
+    def costs(self) -> dict | None:
+        path = costs_file(self.root, self.task)
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def _read(files: list[Path]) -> Comparison | None:
+    return read(files) if files else None
+
+
+def _summed(log: Path) -> dict:
+    try:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        return {**lines[-1], "seconds": sum(line.get("seconds", 0.0) for line in lines)}
+    except (ValueError, IndexError, AttributeError, TypeError):
+        raise SpicError(f"{log}: not a log of a training; delete it and train that point again") from None
+
+
+def by_name(comparison: Comparison | None) -> dict[str, Curve]:
+    return {curve.name: curve for curve in comparison.curves} if comparison else {}
+
+
+def sets(runs: Path) -> list[Measured]:
+    """Every benchmark and task that something was measured of."""
+    found = {(path.parts[-3], path.parts[-1]) for kind in ("records", "curves") for path in runs.glob(f"*/{kind}/*")
+             if re.fullmatch(r"\w+", path.name)}
+    return [Measured(runs, benchmark, task) for benchmark, task in sorted(found)]

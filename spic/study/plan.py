@@ -1,0 +1,111 @@
+"""study.yaml -> the trainings that are compared: which estimator, which seed, which lambda.
+
+All trainings of a benchmark are operating points of one dict.yaml, so that one pool trains and one pass measures them.
+The compress factor is only a number there; trials.json beside it says what each one is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from spic.errors import SpicError
+from spic.points import write_atomically
+from spic.training import grid
+from spic.training.grid import Job
+from spic.training.rate import ESTIMATORS
+
+STUDY_FILE = Path(__file__).with_name("study.yaml")
+TRIALS = "trials.json"
+MOST_SEEDS, MOST_LAMBDAS = 10, 100
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training. ``place``: of its lambda in the row; trials of equal place make one point with error bars."""
+
+    job: Job
+    estimator: str
+    seed: int
+    place: int
+
+
+def trials(benchmark: str, only: Iterable[str] = (), seeds: Iterable[int] | None = None,
+           path: Path | None = None) -> list[Trial]:
+    """The trainings of a benchmark, in order of urgency; ``only``: some split points, or pairs like S1/l1."""
+    path = path or STUDY_FILE
+    study = OmegaConf.to_container(OmegaConf.load(path))
+    if benchmark not in study:
+        raise SpicError(f"unknown benchmark {benchmark!r}; {path.name} has: {', '.join(study)}")
+    found = [trial for task, part in study[benchmark].items() for split_point, row in part["rows"].items()
+             for seed in (part["seeds"] if seeds is None else seeds)
+             for trial in _curves(task, benchmark, split_point, row, seed)]
+    _check_names(only, found)
+    chosen = [trial for trial in found if not only or _names(trial) & set(only)]
+    return sorted(chosen, key=lambda trial: (trial.place % 2, trial.place, trial.seed))
+
+
+def _names(trial: Trial) -> set[str]:
+    return {trial.job.split_point, f"{trial.job.split_point}/{trial.estimator}"}
+
+
+def _check_names(only: Iterable[str], found: list[Trial]) -> None:
+    known = sorted(set().union(*map(_names, found)))
+    for name in only:
+        if name not in known:
+            raise SpicError(f"unknown curve {name!r}; the study has: {', '.join(known)}")
+
+
+def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -> Iterable[Trial]:
+    """One seed of a row: a curve for each of its estimators."""
+    row = dict(row)
+    multipliers = row.pop("estimators")
+    if not 0 <= seed < MOST_SEEDS or len(row["lambdas"]) > MOST_LAMBDAS:
+        raise SpicError(f"{STUDY_FILE.name}: at most {MOST_LAMBDAS} lambdas, and seeds from 0 to {MOST_SEEDS - 1}")
+    for estimator, multiplier in multipliers.items():
+        if estimator not in ESTIMATORS:
+            raise SpicError(f"{STUDY_FILE.name}: unknown estimator {estimator!r}; there are: {', '.join(ESTIMATORS)}")
+        weighted = {**row, "lambdas": [multiplier * weight for weight in row["lambdas"]]}
+        first = (list(ESTIMATORS).index(estimator) * MOST_SEEDS + seed) * MOST_LAMBDAS
+        for job in grid.jobs_of(task, benchmark, split_point, weighted):
+            yield Trial(_numbered(job, first, estimator, seed), estimator, seed, job.factor)
+
+
+def _numbered(job: Job, first: int, estimator: str, seed: int) -> Job:
+    options = replace(job.options, rate=estimator, seed=job.options.seed + 1000 * seed)
+    return replace(job, factor=first + job.factor, options=options,
+                   parent=None if job.parent is None else first + job.parent)
+
+
+def note(root: Path, planned: Iterable[Trial]) -> None:
+    """Add the trials to the root's trials.json; a number that stands there for another training is a SpicError."""
+    known = read_notes(root)
+    for trial in planned:
+        mine = _described(trial)
+        theirs = known.setdefault(trial.job.name, mine)
+        differing = [f"{key} {theirs.get(key)} there, {mine[key]} now" for key in mine if theirs.get(key) != mine[key]]
+        if differing:
+            raise SpicError(f"{root / TRIALS}: {trial.job.name} was trained otherwise ({'; '.join(differing)}); "
+                            "choose another --runs folder, or delete this one")
+    write_atomically(root / TRIALS, (json.dumps(known, indent=1) + "\n").encode())
+
+
+def read_notes(root: Path) -> dict[str, dict]:
+    """Name of an operating point -> what it is; empty before the first training."""
+    path = root / TRIALS
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        raise SpicError(f"{path}: not readable; restore it, or delete the folder and train again") from None
+
+
+def _described(trial: Trial) -> dict:
+    job = trial.job
+    return {"estimator": trial.estimator, "seed": trial.seed, "place": trial.place, "stride": job.stride,
+            "channels": job.channels, "parent": job.parent, "options": asdict(job.options)}

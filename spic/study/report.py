@@ -1,0 +1,154 @@
+"""Writes findings into a Markdown page, each between its own marks; what was not measured is left as it stands.
+
+    <!-- study: deeper scenes-classification -->
+    **holds**: ...
+    <!-- end -->
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from spic.cli import check_writable
+from spic.curves.__main__ import write_figure
+from spic.curves.results import Comparison
+from spic.errors import SpicError
+from spic.points import write_atomically
+from spic.published import audit, audit_report
+from spic.study import claims, cost_claims
+from spic.study.claims import ABSENT, Finding
+from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, sets
+
+TITLES = {"deeper": "a. deeper split, fewer bits", "unsupervised": "b. without labels, within one point",
+          "estimators": "c. neural estimator beats heuristic", "prediction": "c. predicted bits within 5 %",
+          "cost": "d. bottlenecks are cheap", "switching": "e. one backbone, many rates",
+          "tables": "beyond: same predictions, fewer bits", "recipe": "beyond: half the bits of the published recipe"}
+CLAIMS = {"deeper": claims.deeper, "unsupervised": claims.unsupervised, "estimators": claims.estimators,
+          "prediction": claims.prediction, "cost": cost_claims.cost, "switching": cost_claims.switching,
+          "tables": claims.tables, "recipe": claims.recipe}
+BLOCK = re.compile(r"<!-- study: (?P<name>[^\n]+?) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print every finding, draw the figures, and put both into their places in the page."""
+    check_writable(args.output)
+    page = args.output.read_text() if args.output.exists() else ""
+    if not BLOCK.search(page):
+        raise SpicError(f"{args.output}: has no place for findings (<!-- study: ... -->); choose docs/reproduction.md")
+    texts = {}
+    for measured in sets(args.runs):
+        figures = draw(measured, args.figures)
+        for name, claim in CLAIMS.items():
+            finding = claim(measured)
+            text = rendered(finding, _links(figures.get(name, []), args.output))
+            print(f"## {name} {measured.name}\n{text}")
+            if finding.verdict != ABSENT:
+                texts[f"{name} {measured.name}"] = text
+    texts |= _audit(args.points)
+    page = spliced(page, texts)
+    page = spliced(page, {"summary": table(summary(page)) + "\n"})
+    write_atomically(args.output, page.encode())
+    for name in texts.keys() - {match["name"] for match in BLOCK.finditer(page)}:
+        print(f"note: {args.output} has no place for: {name}")
+
+
+def rendered(finding: Finding, links: Iterable[str] = ()) -> str:
+    """A block's Markdown: the verdict on its first line, then figures and tables."""
+    head = f"**{finding.verdict}**" + (f": {finding.sentence}" if finding.sentence else "")
+    return "\n\n".join([head, *links, *map(table, finding.tables)]) + "\n"
+
+
+def table(rows: list[dict]) -> str:
+    """Rows -> a Markdown table; columns in order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ["---"] * len(columns), *([str(row.get(key, "")) for key in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spliced(page: str, texts: dict[str, str]) -> str:
+    """The page with the text of every block that is named in ``texts``."""
+    def block(match: re.Match) -> str:
+        text = texts.get(match["name"], match["text"])
+        return f"<!-- study: {match['name']} -->\n{text}<!-- end -->"
+    return BLOCK.sub(block, page)
+
+
+def summary(page: str) -> list[dict]:
+    """Claims by benchmarks: the verdict at the head of each block."""
+    rows = {name: {"claim": title} for name, title in TITLES.items()}
+    for match in BLOCK.finditer(page):
+        name, _, where = match["name"].partition(" ")
+        if name in rows:
+            verdict = re.match(r"\*\*(.+?)\*\*", match["text"])
+            rows[name][where] = verdict[1] if verdict else ABSENT
+    return [row for row in rows.values() if len(row) > 1]
+
+
+def _audit(catalogue: Path) -> dict[str, str]:
+    """The audit's sentences, if the published artefacts are imported here; its table stays in docs/audit.md."""
+    try:
+        text = audit_report.render(audit.audit_imported(catalogue))
+    except SpicError as error:
+        print(f"note: the audit is left as it stands ({error})")
+        return {}
+    return {"audit": "".join(f"{line}\n" for line in text.splitlines() if line.startswith("- "))}
+
+
+def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
+    """Figures of the trained curves, error bars over seeds; claim -> the files drawn."""
+    def place(what: str) -> Path:
+        return folder / f"study-{measured.name}-{what}"
+
+    drawn: dict[str, list[Path]] = {"estimators": [], "unsupervised": [], "recipe": []}
+    for split_point, names in measured.estimators.items():
+        if len(names) > 1:
+            title = f"Rate estimators at {split_point}"
+            comparison = measured.trained(names=f"{split_point}-*")
+            drawn["estimators"].append(_write(comparison, title, place(f"estimators-{split_point}")))
+        if {claims.OURS, claims.PAPERS} <= set(names) and (both := _recipes(measured, split_point)):
+            title = f"Recipes at {split_point}"
+            drawn["recipe"].append(_write(both, title, place(f"recipe-{split_point}")))
+    free = [name for name in measured.estimators if name.startswith("U")]
+    if free and (comparison := _one_estimator(measured, free)):
+        title = "With and without labels"
+        drawn["unsupervised"].append(_write(comparison, title, place("unsupervised")))
+    return drawn
+
+
+def _write(comparison: Comparison, title: str, output: Path) -> Path:
+    where = f"{comparison.benchmark}, {comparison.images} images"
+    write_figure(dataclasses.replace(comparison, title=f"{title} ({where})"), output)
+    return output.with_name(f"{output.name}.png")
+
+
+def _one_estimator(measured: Measured, free: list[str]) -> Comparison | None:
+    """The unsupervised curves and their supervised twins, by their split points' names."""
+    comparison = measured.trained(names=f"*-{claims.OURS}")
+    if comparison is None:
+        return None
+    wanted = {name for split_point in free for name in (split_point, split_point.removeprefix("U"))}
+    named = [dataclasses.replace(curve, name=curve.name.split()[0]) for curve in comparison.curves]
+    return dataclasses.replace(comparison, curves=tuple(curve for curve in named if curve.name in wanted))
+
+
+def _recipes(measured: Measured, split_point: str) -> Comparison | None:
+    """Published recipes under Huffman beside ours under rANS with the finest tables measured."""
+    published = measured.trained(PUBLISHED_VARIANT, f"{split_point}-*")
+    finest = [v for v in claims.OUR_VARIANTS if measured.trained(v, f"{split_point}-{claims.OURS}")]
+    if published is None or not finest:
+        return None
+    kept = [c for c in published.curves if c.name.split()[1] in (claims.PAPERS, claims.HEURISTIC)]
+    ours = measured.trained(finest[-1], f"{split_point}-{claims.OURS}").curves
+    named = [dataclasses.replace(curve, name=f"{curve.name}, {variant.replace('-', ' ')}")
+             for variant, curves in ((PUBLISHED_VARIANT, kept), (finest[-1], ours)) for curve in curves]
+    return dataclasses.replace(published, curves=tuple(named))
+
+
+def _links(files: Iterable[Path], page: Path) -> list[str]:
+    """Image links as seen from the page."""
+    return [f"![{file.stem}]({os.path.relpath(file, page.parent)})" for file in files]

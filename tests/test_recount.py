@@ -1,0 +1,120 @@
+"""The command that counts frequency tables: every point asked for, from one pass of the network, resumable."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_evaluate import Noise
+from test_pipeline import point_with
+
+from spic import benchmarks
+from spic.coding import FrequencyTable
+from spic.networks import cut, resnet50
+from spic.networks.fold import fold_batch_norm
+from spic.pipeline import load_bottleneck, load_table
+from spic.quantize import quantize
+from spic.training import recount
+from spic.training.sources import SOURCES, Source
+
+PICTURES = 12
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return resnet50(0.125, 10).eval()
+
+
+@pytest.fixture
+def points(tmp_path):
+    return point_with(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path, points, network, monkeypatch, capsys):
+    """Runs the command on two points of a small network and noise; returns exit code, stdout, stderr and passes."""
+    torch.save(network.state_dict(), tmp_path / "network.pth")
+    monkeypatch.setenv("SPIC_CACHE", str(tmp_path / "cache"))
+    mine = benchmarks.Benchmark("classification", "mine", 10, 0.125, None)
+    monkeypatch.setitem(benchmarks.BENCHMARKS, ("classification", "mine"), mine)
+    monkeypatch.setitem(SOURCES, ("mine", "classification"), Source(lambda data, split: Noise(PICTURES)))
+    passes = []
+    compute = recount.compute
+    monkeypatch.setattr(recount, "compute", lambda *given: passes.append(given[1]) or compute(*given))
+
+    def command(*more):
+        passes.clear()
+        code = recount.main(["--task", "classification", "--benchmark", "mine", "--points", str(tmp_path / "dict.yaml"),
+                             "--backbone_weights", str(tmp_path / "network.pth"), *more])
+        told = capsys.readouterr()
+        return code, told.out, told.err, list(passes)
+    return command
+
+
+@torch.inference_mode()
+def symbols_of(point, network):
+    images = torch.stack([Noise(PICTURES)[i][0] for i in range(PICTURES)])
+    feature = cut(network, "S3")[0](images)
+    return quantize(fold_batch_norm(load_bottleneck(point, 128)).encoder(feature), point.step)
+
+
+def test_every_table_counts_the_symbols_of_its_point_from_one_pass(run, points, network):
+    code, _, _, passes = run("--tables", "channel", "position")
+    assert code == 0 and passes == [["S3"]]
+    for point in points:
+        for kind in ("channel", "position"):
+            expected = FrequencyTable.from_symbols(symbols_of(point, network), point.step, kind)
+            found = load_table(point.with_tables(kind))
+            assert found.total == expected.total
+            assert found.entropy == pytest.approx(expected.entropy, rel=0.02)
+
+
+def test_what_is_there_is_kept_and_an_interrupted_run_is_completed(run, points):
+    shared = points[0].table.read_bytes()
+    assert run()[0] == 0
+    assert points[0].table.read_bytes() == shared, "the shared table was there"
+    code, out, _, passes = run()
+    assert code == 0 and not passes and out.count(": kept ") == 6
+    missing, damaged = points[0].with_tables("channel").table, points[1].with_tables("position").table
+    before = missing.read_bytes(), damaged.read_bytes()
+    missing.unlink()
+    damaged.write_text("{")
+    code, out, _, passes = run()
+    assert out.count(": kept ") == 4 and len(passes) == 1
+    assert (missing.read_bytes(), damaged.read_bytes()) == before
+
+
+def test_force_counts_anew_and_points_can_be_chosen(run, points):
+    before = [point.table.read_bytes() for point in points]
+    assert run("--force", "--tables", "shared", "--split_point", "S3", "--compress_factor", "1", "--pictures", "5")[0] == 0
+    assert points[0].table.read_bytes() == before[0] and points[1].table.read_bytes() != before[1]
+    assert load_table(points[1]).total == 5 * 6 * 2 * 2
+
+
+def test_another_folder_gets_tables_and_checksums(run, points, tmp_path):
+    assert run("--output", str(tmp_path / "other"), "--tables", "channel")[0] == 0
+    assert (tmp_path / "other/Freq_tab/mine/S3/classification_1.channel.json").exists()
+    assert not points[1].with_tables("channel").table.exists()
+    assert run("--output", str(tmp_path / "other"), "--tables", "channel")[3] == []
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--compress_factor", "9"], "unknown compress factor '9'"),
+    (["--unlabelled"], "--unlabelled needs --data"),
+    (["--unlabelled", "--data", "nowhere"], "nowhere: no such folder"),
+])
+def test_bad_input_is_one_line(run, arguments, message):
+    code, _, err, _ = run(*arguments)
+    assert code == 2 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_published_point_that_is_no_split_is_refused(capsys):
+    code = recount.main(["--task", "segmentation", "--benchmark", "coco", "--split_point", "S1", "S2"])
+    assert code == 2 and "segmentation/coco/S1/0" in (err := capsys.readouterr().err) and "no split" in err
+
+
+def test_the_command_has_a_second_name():
+    done = subprocess.run([sys.executable, "-m", "spic.coding.frequency", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.startswith("usage: python -m spic.training.recount")

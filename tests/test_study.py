@@ -1,0 +1,334 @@
+"""The study: what is trained, the commands on a tiny benchmark, rules on known curves, partial results, the page."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from spic import benchmarks
+from spic.benchmarks import Benchmark
+from spic.curves.bjontegaard import Delta
+from spic.curves.results import Curve, Point
+from spic.errors import SpicError
+from spic.networks import resnet50
+from spic.points import ROOT, load_points
+from spic.study import claims, cost_claims, measure, plan
+from spic.study.__main__ import main
+from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
+from spic.study.measured import Measured, Spread, sets
+from spic.study.report import CLAIMS, TITLES, rendered, spliced, summary, table
+from spic.training import backbone, sources
+from spic.training.augment import RandomCrop
+from spic.training.sources import Source
+
+ROW = "{stride: 2, channels: 4, step: 0.5, epochs: 1, refine: 1, batch_size: 8, lr: 0.003, lambdas: [1, 50]"
+TINY = f"""
+tiny:
+  classification:
+    seeds: [0]
+    rows:
+      S1: {ROW}, estimators: {{table: 1, l1: 3}}}}
+      US1: {ROW}, estimators: {{table: 1}}}}
+"""
+
+
+# --- the plan ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("benchmark", ["scenes", "imagenette"])
+def test_every_training_has_a_number_of_its_own_and_a_parent_of_its_own_curve(benchmark):
+    trials = plan.trials(benchmark)
+    by_key = {trial.job.key: trial for trial in trials}
+    assert len(by_key) == len(trials) and len({t.seed for t in trials}) >= 3
+    for trial in trials:
+        if trial.job.parent is not None:
+            elder = by_key[*trial.job.key[:3], trial.job.parent]
+            assert (elder.estimator, elder.seed) == (trial.estimator, trial.seed)
+            assert trials.index(elder) < trials.index(trial)
+    assert len({t.job.options.seed for t in trials if (t.job.split_point, t.estimator) == ("S1", "l1")}) == \
+        sum((t.job.split_point, t.estimator) == ("S1", "l1") for t in trials)
+
+
+def test_supervised_and_unsupervised_twins_differ_in_the_distortion_alone():
+    for benchmark in ("scenes", "imagenette"):
+        jobs = {(t.job.split_point, t.seed, t.place): t.job for t in plan.trials(benchmark) if t.estimator == "table"}
+        for (split_point, *rest), job in jobs.items():
+            if split_point.startswith("U"):
+                twin = jobs[split_point.removeprefix("U"), *rest]
+                assert (job.stride, job.channels, job.factor) == (twin.stride, twin.channels, twin.factor)
+                assert job.options.distortion == "distill" and twin.options.distortion == "task"
+                assert job.options.__dict__ | {"distortion": "task"} == twin.options.__dict__
+
+
+def test_only_chooses_split_points_and_curves():
+    assert {(t.job.split_point, t.estimator) for t in plan.trials("scenes", ["US1", "S2/l1"], [7])} == {
+        ("US1", "table"), ("S2", "l1")}
+    with pytest.raises(SpicError, match="unknown curve 'S9'.*S1/l1"):
+        plan.trials("scenes", ["S9"])
+    with pytest.raises(SpicError, match="unknown benchmark 'mars'"):
+        plan.trials("mars")
+
+
+def test_a_number_never_stands_for_two_trainings(tmp_path):
+    plan.note(tmp_path, plan.trials("scenes", ["S1/l1"], [0]))
+    plan.note(tmp_path, plan.trials("scenes"))
+    names = json.loads((tmp_path / plan.TRIALS).read_text())
+    name = next(name for name, what in names.items() if what["estimator"] == "l1")
+    names[name]["options"]["weight"] = 1.5
+    (tmp_path / plan.TRIALS).write_text(json.dumps(names))
+    with pytest.raises(SpicError, match=f"{name} was trained otherwise.*choose another --runs"):
+        plan.note(tmp_path, plan.trials("scenes"))
+
+
+# --- the commands --------------------------------------------------------------------------------------------------
+
+
+class Noise:
+    """Labelled noise, as a data set of pictures."""
+
+    image_size, num_classes = (64, 64), 4
+
+    def __init__(self, count):
+        self.paths = [f"noise/{i}" for i in range(count)]
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(index)), index % 4
+
+    def pixels(self, index):
+        return np.random.default_rng(index).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A folder in which ``main`` has trained and measured the tiny benchmark, a network of noise."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.yaml").write_text(TINY)
+    torch.manual_seed(0)
+    weights = resnet50(0.125, 4).state_dict()
+    official = SimpleNamespace(get_state_dict=lambda **_: {name: value.clone() for name, value in weights.items()},
+                               meta={"_file_size": 1.0})
+    entry = Benchmark("classification", "tiny", 4, 0.125, lambda data, limit: Noise(10), official)
+    recipe = backbone.Recipe(0.125, 4, ((2, 32),), RandomCrop((0.5, 1.0)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "STUDY_FILE", folder / "study.yaml")
+        patch.setitem(benchmarks.BENCHMARKS, ("classification", "tiny"), entry)
+        patch.setitem(sources.SOURCES, ("tiny", "classification"), Source(lambda data, split, limit=None: Noise(16)))
+        patch.setitem(backbone.RECIPES, ("tiny", "classification"), recipe)
+        patch.setattr(measure, "DICT_FILE", folder / "runs" / "tiny" / "dict.yaml")
+        assert run(folder, "train", "--benchmark", "tiny", "--processes", "2") == 0
+        yield folder
+
+
+def run(folder, verb, *more):
+    return main([verb, "--runs", str(folder / "runs"), *more])
+
+
+def test_training_writes_one_catalogue_and_skips_what_is_done(tiny, capsys):
+    points = load_points(tiny / "runs" / "tiny" / "dict.yaml")
+    names = plan.read_notes(tiny / "runs" / "tiny")
+    assert {"/".join(map(str, key)) for key in points} == set(names) and len(points) == 6
+    before = {point.weights: point.weights.stat().st_mtime_ns for point in points.values()}
+    assert run(tiny, "train", "--benchmark", "tiny", "--processes", "1") == 0
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_measure_and_report_judge_what_was_trained(tiny, tmp_path, capsys):
+    variants = ["rans-shared", "huffman-shared", "rans-channel"]
+    assert run(tiny, "measure", "--benchmark", "tiny", "--workers", "0", "--variants", *variants) == 0
+    measured = Measured(tiny / "runs", "tiny", "classification")
+    assert [m.name for m in sets(tiny / "runs")] == ["tiny-classification"]
+    assert measured.estimators == {"S1": ["l1", "table"], "US1": ["table"]} and measured.seeds == [0]
+    assert len(measured.curve("S1 l1", 0).points) == 2
+    assert measured.trained("rans-channel", "S1-*").images == 10
+    assert cost_claims.switching(measured).tables[0][0]["network untouched"] == "yes"
+    assert "predictions" not in claims.tables(measured).sentence and "no point" in claims.tables(measured).sentence
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- study: {name} tiny-classification -->\n<!-- end -->\n" for name in CLAIMS))
+    capsys.readouterr()
+    places = ["--output", page, "--figures", tmp_path, "--points", tmp_path / "none.yaml"]
+    assert run(tiny, "report", *map(str, places)) == 0
+    assert (tmp_path / "study-tiny-classification-estimators-S1.png").exists()
+    assert "](study-tiny-classification-unsupervised.png)" in page.read_text()
+    assert f"**{OPEN}**" in page.read_text()  # one seed decides nothing
+    assert "audit is left as it stands" in capsys.readouterr().out
+
+
+def test_a_page_without_places_is_refused(tmp_path, capsys):
+    assert run(tmp_path, "report", "--output", str(tmp_path / "new.md")) == 2
+    assert "has no place for findings" in capsys.readouterr().err
+
+
+def test_nothing_to_measure_is_said(tmp_path, capsys):
+    assert run(tmp_path, "measure", "--benchmark", "nowhere") == 2
+    assert "no points of nowhere" in capsys.readouterr().err
+
+
+# --- rules on known curves -----------------------------------------------------------------------------------------
+
+CURVE = [(0.01, 80.0), (0.02, 85.0), (0.04, 90.0), (0.08, 91.0)]  # the network alone: 91
+
+
+def put(folder, whose, variant, name, markers, baseline=91.0, seed=None):
+    """Records as `measure` leaves them: a curve of a split point, or of `S1 l1` and a seed."""
+    split_point, *estimator = name.split()
+    records = [{"task": "classification", "benchmark": "mine", "split_point": split_point, "compress_factor": i,
+                "coder": variant.split("-")[0], "tables": variant.split("-")[1], "images": 100, "top1": top1,
+                "baseline_top1": baseline, "bpp": bpp, "bpp_wire": bpp} for i, (bpp, top1) in enumerate(markers)]
+    root = folder / "mine"
+    if whose == "shipped":
+        for i, record in enumerate(records):
+            path = measure.records(root, "classification", whose, variant) / f"{split_point}_{i}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(record))
+    else:
+        path = measure.curves(root, "classification", variant) / f"{split_point}-{estimator[0]}-{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"reports": [{**record, "curve": name, "seed": seed} for record in records]}))
+
+
+def scaled(factor, gain=0.0):
+    return [(bpp * factor, top1 + gain) for bpp, top1 in CURVE]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return Measured(tmp_path, "mine", "classification")
+
+
+@pytest.mark.parametrize("s1, s2, s3, verdict", [
+    (0.5, 1, 2, HOLDS), (2, 1, 0.5, FAILS), (0.5, 1, 0.7, PART), (1, 0.5, 0.4, FAILS)])
+def test_deeper_is_judged_pair_by_pair(mine, s1, s2, s3, verdict):
+    for name, factor in (("S1", s1), ("S2", s2), ("S3", s3)):
+        put(mine.runs, "shipped", "rans-shared", name, scaled(factor))
+    finding = claims.deeper(mine)
+    assert finding.verdict == verdict
+    assert finding.tables[0][1]["bpp, 1 below"] == f"{0.04 * s2:.4g}"
+    assert finding.tables[1][0]["BD-rate (%)"] == f"{100 * (s1 / s2 - 1):+.1f}"
+
+
+def test_curves_without_a_common_accuracy_are_not_compared(mine):
+    put(mine.runs, "shipped", "rans-shared", "S1", [(0.01, 50.0), (0.02, 60.0)])
+    put(mine.runs, "shipped", "rans-shared", "S2", CURVE)
+    finding = claims.deeper(mine)
+    assert finding.verdict == OPEN and finding.tables[1][0]["BD-rate (%)"] == "no overlap"
+    assert finding.tables[0][0]["bpp, 1 below"] == "not reached"
+
+
+def test_an_accuracy_below_a_whole_curve_bounds_its_bits(mine):
+    assert claims.told_rate(Curve("c", (Point("0", 0.1, 90.0), Point("1", 0.2, 91.0))), 80.0) == "under 0.1"
+
+
+@pytest.mark.parametrize("gains, verdict", [
+    ((-0.5, -0.4, 0.1), HOLDS), ((-2.0, -3.0, -1.5), FAILS), ((-0.5, -2.0, -0.5), OPEN), ((-0.5, -0.5), OPEN)])
+def test_training_without_labels_is_judged_seed_by_seed(mine, gains, verdict):
+    for seed, gain in enumerate(gains):
+        put(mine.runs, "trained", "rans-shared", "S1 table", CURVE, seed=seed)
+        put(mine.runs, "trained", "rans-shared", "US1 table", scaled(1, gain), seed=seed)
+    finding = claims.unsupervised(mine)
+    assert finding.verdict == verdict
+    assert f"{sum(gains) / len(gains):+.2f} ± {np.std(gains, ddof=1):.2f}" in finding.sentence
+
+
+def test_estimators_are_compared_with_the_heuristic_at_equal_accuracy(mine):
+    for seed in range(3):
+        put(mine.runs, "trained", "rans-shared", "S2 l1", CURVE, seed=seed)
+        put(mine.runs, "trained", "rans-shared", "S2 hyperprior", scaled(0.5), seed=seed)
+        put(mine.runs, "trained", "rans-shared", "S2 table", scaled(1.25), seed=seed)
+    finding = claims.estimators(mine)
+    rows = {row["estimator"]: row for row in finding.tables[0]}
+    assert finding.verdict == HOLDS and rows["table"]["beats l1"] == FAILS
+    assert rows["hyperprior"]["BD-rate against l1 (%)"] == "-50.0 ± 0.0 (n=3)"
+    assert rows["hyperprior"]["bpp, 1 below"].startswith("0.02 ")
+
+
+@pytest.mark.parametrize("factor, verdict", [(0.4, HOLDS), (0.6, FAILS)])
+def test_the_best_recipe_must_halve_the_bits_of_the_better_published_one(mine, factor, verdict):
+    for seed in range(3):
+        put(mine.runs, "trained", "rans-shared", "S2 table", CURVE, seed=seed)  # names the curves there are
+        for name, variant, bits in (("hyperprior", "huffman-shared", 1), ("l1", "huffman-shared", 2),
+                                    ("hyperprior", "rans-shared", 0.9), ("l1", "rans-shared", 1.9),
+                                    ("table", "rans-position", factor)):
+            put(mine.runs, "trained", variant, f"S2 {name}", scaled(bits), seed=seed)
+    finding = claims.recipe(mine)
+    assert finding.verdict == verdict
+    assert f"position tables needs {factor:.2f} ± 0.00 (n=3) times the bits of hyperprior, Huff" in finding.sentence
+
+
+@pytest.mark.parametrize("gain, verdict", [(0.0, HOLDS), (0.1, FAILS)])
+def test_finer_tables_must_not_change_a_prediction(mine, gain, verdict):
+    put(mine.runs, "shipped", "huffman-shared", "S1", CURVE)
+    put(mine.runs, "shipped", "rans-shared", "S1", scaled(0.9))
+    put(mine.runs, "shipped", "rans-channel", "S1", scaled(0.75, gain))
+    finding = claims.tables(mine)
+    assert finding.verdict == verdict and "rANS, channel tables saves 25.0%" in finding.sentence
+    assert finding.tables[0][0]["rANS, shared table (% saved)"] == "10.0%"
+
+
+def test_predicted_bits_are_compared_with_the_coded_ones(mine):
+    names = {}
+    for place, (estimator, predicted) in enumerate([("hyperprior", 1.02), ("factorized", 1.2), ("l1", 9.0)]):
+        name = f"classification/mine/S1/{place}"
+        names[name] = {"estimator": estimator, "seed": 0}
+        log = mine.root / "logs" / f"{name}.jsonl"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(json.dumps({"epoch": 1, "seconds": 30.0}) + "\n"
+                       + json.dumps({"predicted_bpp": predicted, "coded_bpp": 1.0, "entropy_bpp": 0.99}) + "\n")
+    (mine.root / plan.TRIALS).write_text(json.dumps(names))
+    finding = claims.prediction(mine)
+    assert finding.verdict == PART and finding.sentence == "within 5 %: S1 hyperprior; not: S1 factorized"
+    costs = {"split_point": "S1", "stride": 2, "channels": 8, "front_parameters": 1000, "front_macs": 10**6,
+             "encoder_parameters": 20, "encoder_macs": 10**4, "decoder_parameters": 20, "decoder_macs": 10**4,
+             "switch_seconds": 0.01, "network_untouched": True, "bottleneck_bytes": 100}
+    path = measure.costs_file(mine.root, "classification")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"costs": [costs], "network": {
+        "parameters": 10**4, "training_seconds": 600.0, "load_seconds": 0.1}}))
+    cheap = cost_claims.cost(mine)
+    assert cheap.verdict == HOLDS
+    assert "2.0% of the front's parameters" in cheap.sentence and "at most 5.0%" in cheap.sentence
+    assert cost_claims.switching(mine).verdict == HOLDS
+
+
+def test_what_is_absent_is_said_to_be(mine):
+    assert {claim(mine).verdict for claim in CLAIMS.values()} == {ABSENT}
+    assert sets(mine.runs) == []
+
+
+def test_a_broken_log_is_named(mine):
+    (mine.root / "logs/classification/mine/S1").mkdir(parents=True)
+    (mine.root / "logs/classification/mine/S1/0.jsonl").write_text("{")
+    (mine.root / plan.TRIALS).write_text(json.dumps({"classification/mine/S1/0": {"estimator": "l1", "seed": 0}}))
+    with pytest.raises(SpicError, match="0.jsonl: not a log"):
+        claims.prediction(mine)
+
+
+def test_spreads_tell_means_deviations_and_reasons():
+    assert Spread((1.0, 3.0)).told("+.1f", " %") == "+2.0 ± 1.4 % (n=2)"
+    assert Spread((1.0,), ("no overlap",)).told(".1f") == "1.0 (n=1 of 2)"
+    assert claims.spread_of([Delta(math.nan, math.nan, math.nan, "no overlap")] * 3).told(".1f") == "no overlap"
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def test_only_named_blocks_of_the_page_change():
+    page = "a\n<!-- study: deeper x-y -->\nold\n<!-- end -->\nb\n<!-- study: cost x-y -->\n**holds**: 1\n<!-- end -->\n"
+    changed = spliced(page, {"deeper x-y": rendered(claims.Finding(FAILS, "S1 > S2", ([{"k": 1}, {"k": 2, "l": 3}],)))})
+    assert changed.startswith("a\n<!-- study: deeper x-y -->\n**does not hold**: S1 > S2\n\n| k | l |\n"
+                              "| --- | --- |\n| 1 |  |\n")
+    assert changed.endswith("b\n<!-- study: cost x-y -->\n**holds**: 1\n<!-- end -->\n")
+    assert [row["x-y"] for row in summary(changed)] == [FAILS, HOLDS]
+    assert summary(changed)[1]["claim"] == "d. bottlenecks are cheap"
+    assert table(summary(changed)).splitlines()[0] == "| claim | x-y |"
+
+
+def test_the_shipped_page_has_a_place_for_every_claim():
+    page = (ROOT / "docs" / "reproduction.md").read_text()
+    assert len(summary(page)) == len(CLAIMS) == len(TITLES)
+    assert "<!-- study: audit -->" in page and "<!-- study: summary -->" in page
