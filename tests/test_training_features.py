@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from spic.errors import SpicError
 from spic.networks import cut, deeplabv3_resnet50, resnet50
 from spic.training.augment import RandomCrop, augmented, normalize
-from spic.training.features import Views, compute
+from spic.training.features import FeatureSet, Views, compute
 from spic.training.pictures import Pictures
 
 
@@ -104,3 +104,28 @@ def test_augmentation_moves_image_and_mask_alike_and_depends_on_the_seed_alone()
     bright = images[:, 0] > normalize(torch.full((1, 3, 1, 1), 128, dtype=torch.uint8))[0, 0]
     assert (bright == (masks > 0)).float().mean() > 0.95
     assert torch.equal(images, batch(3)[0]) and not torch.equal(images, batch(4)[0])
+
+
+@pytest.mark.parametrize("height, width, window", [(9, 9, 5), (7, 12, 4), (4, 6, 8)])
+def test_a_window_shows_the_same_place_of_feature_and_mask(height, width, window):
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixel_rows, pixel_columns = torch.meshgrid(torch.arange(8 * height - 7), torch.arange(8 * width - 7), indexing="ij")
+    feature = torch.stack([rows, columns]).float()[None].repeat(3, 1, 1, 1)
+    mask = (pixel_rows * 1000 + pixel_columns)[None].repeat(3, 1, 1)
+    data = FeatureSet(feature, mask, tuple(mask.shape[-2:]), window)
+    corners = set()
+    for seed in range(20):
+        shown, target = data.batch(torch.tensor([2, 0]), torch.Generator().manual_seed(seed))
+        assert shown.shape == (2, 2, min(window, height), min(window, width))
+        top, left = shown[0, :, 0, 0].long().tolist()
+        assert target[0].numel() == data.pixels
+        assert torch.equal(target[:, ::8, ::8] // 1000, 8 * shown[:, 0].long())
+        assert torch.equal(target[:, ::8, ::8] % 1000, 8 * shown[:, 1].long())
+        corners.add((top, left))
+    assert len(corners) > 1 or window >= max(height, width)
+
+
+def test_without_a_window_a_batch_shows_whole_pictures():
+    data = FeatureSet(torch.rand(4, 2, 5, 5), torch.arange(4), (40, 40))
+    shown, labels = data.batch(torch.tensor([3, 1]), torch.Generator())
+    assert torch.equal(shown, data.features[[3, 1]]) and labels.tolist() == [3, 1] and data.pixels == 1600

@@ -45,7 +45,9 @@ class FeatureSet:
     @property
     def pixels(self) -> int:
         """Input pixels behind what a batch shows of one picture."""
-        return math.prod(self.image_size) if self.window is None else self._span(self.window) ** 2
+        if self.window is None:
+            return math.prod(self.image_size)
+        return math.prod(self._span(min(self.window, side)) for side in self.features.shape[-2:])
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Features and targets of some pictures, all at the same window, whose place the generator draws."""

@@ -123,8 +123,7 @@ class Bench:
 _bench: list[Bench] = []  # of this worker process; set before it is forked, so that nothing is copied
 
 
-def take_place(bench: Bench) -> None:
-    """Make this process a worker on the bench."""
+def _take_place(bench: Bench) -> None:
     torch.set_num_threads(1)
     _bench[:] = [bench]
 
@@ -155,8 +154,8 @@ def _weights(job: Job, root: Path) -> Path:
     return root / file_names(*job.key)["weights"]
 
 
-def make_bench(benchmark: str, task: str, jobs: list[Job], args: argparse.Namespace) -> Bench:
-    """Network and features of the jobs; ``args`` says where ``data``, ``runs`` and ``output`` are."""
+def _make_bench(jobs: list[Job], args: argparse.Namespace) -> Bench:
+    task, benchmark = jobs[0].task, jobs[0].benchmark
     network = find(task, benchmark).build_network()
     locations = sorted({job.location for job in jobs}, key=lambda location: depth(network, location))
     source = SOURCES[benchmark, task]
@@ -168,19 +167,22 @@ def make_bench(benchmark: str, task: str, jobs: list[Job], args: argparse.Namesp
 
 def run(args: argparse.Namespace) -> None:
     """Train every point of the grid that is not done yet."""
+    asked = [job for job in read_grid(args.benchmark) if job.task in args.tasks and _chosen(job, args.only)]
+    train_all([_changed(job, args) for job in asked], args)
+
+
+def train_all(jobs: list[Job], args: argparse.Namespace) -> None:
+    """Train the jobs of one benchmark that are not done; ``args`` holds ``data runs output processes``."""
     catalogue = args.output / "dict.yaml"
     done = load_points(catalogue) if catalogue.exists() else {}
-    asked = [job for job in read_grid(args.benchmark) if job.task in args.tasks and _chosen(job, args.only)]
-    jobs = [_changed(job, args) for job in asked]
     jobs = [job for job in jobs if job.key not in done or not _weights(job, args.output).exists()]
-    for task in args.tasks:
+    for task in dict.fromkeys(job.task for job in jobs):
         mine = [job for job in jobs if job.task == task]
-        if mine:
-            bench = make_bench(args.benchmark, task, mine, args)
-            torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
-            fork = multiprocessing.get_context("fork")
-            with ProcessPoolExecutor(args.processes, fork, take_place, (bench,)) as pool:
-                drive(pool, mine)
+        bench = _make_bench(mine, args)
+        torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(args.processes, fork, _take_place, (bench,)) as pool:
+            _drive(pool, mine)
 
 
 def _changed(job: Job, args: argparse.Namespace) -> Job:
@@ -193,7 +195,7 @@ def _chosen(job: Job, only: list[str]) -> bool:
     return not only or job.split_point in only or f"{job.split_point}/{job.factor}" in only
 
 
-def drive(pool, jobs: list[Job]) -> None:
+def _drive(pool, jobs: list[Job]) -> None:
     """Start each job once its parent is done; ``jobs`` is in order of urgency."""
     waiting, running = list(jobs), {}
     with tqdm(total=len(jobs), unit="point", desc="grid") as bar:

@@ -24,6 +24,7 @@ from spic.baselines.learned.networks import VERSION
 from spic.baselines.learned.store import Trained
 from spic.errors import StreamError
 from spic.networks.cost import cost
+from spic.networks.fold import fold_batch_norm
 
 HEADER = struct.Struct("<BHH")
 LENGTH = struct.Struct("<I")
@@ -36,8 +37,8 @@ class LearnedCodec:
     quality_name, chroma, holds_gil = "rate", "4:4:4", False
 
     def __init__(self, trained: Trained, device: torch.device = torch.device("cpu")):
-        self.name, self.networks = trained.curve, [copy.deepcopy(network).to(device) for network in trained.networks]
-        self.device, self.digest = device, trained.digest
+        self.name, self.device, self.digest = trained.curve, device, trained.digest
+        self.networks = [fold_batch_norm(copy.deepcopy(network)).to(device) for network in trained.networks]
         self.sweep = tuple(range(len(self.networks)))
         self.quality_range = (0, len(self.networks) - 1)
         weights = ", ".join(f"{weight:g}" for weight in trained.recipe["lambdas"])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spic.baselines.learned.recipes import Recipe
+from spic.errors import SpicError
 from spic.networks import cut_many
 from spic.training.augment import normalize
 from spic.training.distortion import answer, distill_loss, task_loss
@@ -30,12 +31,15 @@ class Autoencoding:
     """Pictures that look alike: bpp + lambda · 255² · mean squared error, as in compressai's own training."""
 
     def __init__(self, model: nn.Module, weight: float, network: nn.Module | None, recipe: Recipe):
+        if recipe.crop % model.downsampling_factor:
+            raise SpicError(f"--crop {recipe.crop}: must be a multiple of {model.downsampling_factor}")
         self.learning, self.groups, self.weight = {"model": model.train()}, _groups(model), weight
 
     def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """uint8 images [B, 3, H, W] → named terms; ``loss`` is what is minimised."""
-        x = images.float().div_(255).contiguous(memory_format=torch.channels_last)
-        out = self.learning["model"](x)
+        model = self.learning["model"]
+        x = model.scaled(images)
+        out = model(x)
         error = F.mse_loss(out["x_hat"].float(), x)
         bpp = bits_per_pixel(out["likelihoods"], images)
         return {"loss": bpp + self.weight * 255**2 * error, "bpp": bpp, "psnr": -10 * error.log10()}
@@ -67,8 +71,11 @@ class Distilling:
 
 
 class Finetuning:
-    """The second stage: encoder and density frozen, latents rounded; the decoder, and with ``finetune: all`` the rest of
-    the network, learn the task from labels and from the uncompressed network's answers."""
+    """The second stage: encoder and density frozen, latents rounded; the decoder learns the task from labels and from the
+    uncompressed network's answers, and so does the rest of the network with ``finetune: all``.
+
+    BatchNorm keeps the statistics it has: batches are small.
+    """
 
     def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
         self.model = model.eval().requires_grad_(False)
@@ -76,7 +83,7 @@ class Finetuning:
         (self.front,), (self.teacher,) = cut_many(network, [recipe.station])
         self.learning, self.rest = {"decoder": model.decoder}, self.teacher
         if recipe.finetune == "all":
-            self.rest = model.rest.eval().requires_grad_(True)  # BatchNorm keeps its statistics: batches are small
+            self.rest = model.rest.eval().requires_grad_(True)
             self.learning["rest"] = model.rest
         self.groups = [{"params": list(part.parameters()), "factor": 1.0} for part in self.learning.values()]
 

@@ -12,13 +12,12 @@ import compressai
 import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.layers import GDN1
 from compressai.models import CompressionModel, FactorizedPrior, ScaleHyperprior
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spic.baselines.evaluate import normalise
 from spic.errors import SpicError
+from spic.training.augment import normalize
 
 VERSION = compressai.__version__
 
@@ -50,9 +49,13 @@ class _Picture:
         """Keywords of the constructor."""
         return {"N": hidden, "M": latent}
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] → 0..1."""
+        return images.float().div_(255).contiguous(memory_format=torch.channels_last)
+
     def inputs(self, pixels: np.ndarray) -> Tensor:
         """uint8 [H, W, 3] → [1, 3, H', W'], both sides multiples of the downsampling."""
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+        image = self.scaled(torch.tensor(pixels).permute(2, 0, 1)[None])
         rows, columns = (-side % self.downsampling_factor for side in image.shape[-2:])
         return F.pad(image, (0, columns, 0, rows), mode="replicate")
 
@@ -96,12 +99,16 @@ class Hyperprior(_Picture, ScaleHyperprior):
         return self.h_s(self.h_a(self.g_a(x).abs()))
 
 
+def _unit(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
 class Student(CompressionModel):
     """Entropic Student (Matsubara et al., WACV 2022): image → encoder → latent → decoder → feature of the network.
 
     Unlike the paper's, which replaces ResNet-50 up to layer1: a deeper feature takes a further strided convolution; the
-    decoder is as wide as the feature, not twice; and it has biases, without which it could not tell a feature's mean.
-    Latents have one row and column less than the feature.
+    decoder is as wide as the feature, not twice; and BatchNorm and ReLU stand where the paper has divisive normalisation,
+    which in a short training leaves twice the error. Latents have one row and column less than the feature.
     """
 
     strings = 1
@@ -109,16 +116,11 @@ class Student(CompressionModel):
 
     def __init__(self, hidden: int, latent: int, channels: int, halvings: int):
         super().__init__()
-        widths = [3, *[hidden] * halvings]
-        strided = [layer for i in range(halvings) for layer in (
-            nn.Conv2d(widths[i], widths[i + 1], 5, stride=2, padding=2, bias=False), GDN1(widths[i + 1]))]
+        strided = [layer for inputs in [3, *[hidden] * (halvings - 1)] for layer in _unit(inputs, hidden, 5, 2, 2)]
         self.encoder = nn.Sequential(*strided, nn.Conv2d(hidden, latent, 2, bias=False))
         self.entropy_bottleneck = Density(latent)
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent, channels, 2, padding=1), GDN1(channels, inverse=True),
-            nn.Conv2d(channels, channels, 2), GDN1(channels, inverse=True),
-            nn.Conv2d(channels, channels, 2, padding=1),
-        )
+        self.decoder = nn.Sequential(*_unit(latent, channels, 2, padding=1), *_unit(channels, channels, 2),
+                                     nn.Conv2d(channels, channels, 2, padding=1))
         self.halvings = halvings
 
     @staticmethod
@@ -149,9 +151,13 @@ class Student(CompressionModel):
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         return {"feature": self.decoder(self.entropy_bottleneck.decompress(strings[0], shape))}
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] → what the network itself would take."""
+        return normalize(images)
+
     def inputs(self, pixels: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] → what the network itself would take."""
-        return normalise([pixels])
+        """uint8 [H, W, 3] → [1, 3, H, W]: convolutions cope with any size."""
+        return self.scaled(torch.tensor(pixels).permute(2, 0, 1)[None])
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int]:
         return math.ceil(height / 2**self.halvings) - 1, math.ceil(width / 2**self.halvings) - 1

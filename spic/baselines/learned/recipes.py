@@ -16,8 +16,8 @@ class Recipe:
     ``lambdas``: for pictures the weight of 255² · mean squared error against bpp (compressai's scale); for the student
     the weight of bpp against the features' error relative to their variance (beta in its paper).
     An epoch is ``epoch_size`` random crops of ``limit`` pictures; ``epochs`` from scratch, ``refine`` from a neighbour.
-    The student alone: it replaces the network up to ``station``, is judged there and at ``taps``, and ``finetune`` says
-    what its second stage of ``finetune_epochs`` changes.
+    The student alone: it replaces the network up to ``station`` and is judged there, and at later ``taps`` as in its
+    paper (they need a longer training); ``finetune`` says what its second stage changes.
     """
 
     lambdas: tuple[float, ...]
@@ -35,9 +35,11 @@ class Recipe:
     taps: tuple[str, ...] = ()
     finetune: str = "decoder"
     finetune_epochs: int = 0
+    finetune_lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name, value in [("lr", self.lr), *(("lambdas", weight) for weight in self.lambdas)]:
+        above_zero = [("lr", self.lr), ("finetune_lr", self.finetune_lr), *(("lambdas", x) for x in self.lambdas)]
+        for name, value in above_zero:
             _require(0 < value < 1e6, name, value, "must be a number above 0")
         for name in ("hidden", "latent"):
             _require(getattr(self, name) <= 1024, name, getattr(self, name), "must be at most 1024")
@@ -50,11 +52,10 @@ def _require(condition: bool, name: str, value, what: str) -> None:
 
 
 _PICTURES = Recipe((0.025, 0.0067, 0.0018, 0.0005), hidden=48, latent=64, epochs=24, refine=9)
-_STUDENT = Recipe((0.1, 0.3, 1.0, 3.0), hidden=48, latent=24, epochs=8, refine=3, station="layer2.3",
-                  taps=("layer3.5", "layer4.2"), finetune_epochs=3)
-# dilated stages cost four times as much per crop: fewer crops, and the last stage is left to the second lesson
-_SEGMENTING_STUDENT = replace(_STUDENT, epoch_size=500, finetune_epochs=2, limit=400, station="backbone.layer2.3",
-                              taps=("backbone.layer3.5",))
+_STUDENT = Recipe((0.03, 0.1, 0.3, 1.0), hidden=48, latent=24, epochs=14, refine=4, lr=2e-3, station="layer2.3",
+                  finetune_epochs=3)
+# behind dilated stages a crop of the second lesson costs four times as much
+_SEGMENTING_STUDENT = replace(_STUDENT, epochs=10, refine=3, finetune_epochs=1, limit=400, station="backbone.layer2.3")
 
 CURVES = {"variational": "Variational", "hyperprior": "Scale hyperprior", "student": "Entropic Student"}
 EXPECTED = ("variational", "student")  # rivals of the paper's figures: named where they are missing

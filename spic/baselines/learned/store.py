@@ -1,4 +1,4 @@
-"""The files of trained rivals: Weights/<benchmark>/rivals/<task>_<model>_<rate>.safetensors, and one JSON for all rates.
+"""The files of trained rivals: Weights/<benchmark>/rivals/<task>_<model>_<rate>.safetensors, one JSON for all rates.
 
 The tables of the entropy coder are stored, not computed anew, so that every machine codes with the same integers.
 """

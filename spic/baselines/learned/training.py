@@ -30,6 +30,7 @@ from spic.training.pictures import Pictures
 from spic.training.sources import SOURCES
 
 CLIP = 1.0  # of the gradient's norm, as in compressai's example of training
+SPREAD = 3.0  # of the first latents: at the usual 0.1 a short training must first lift them over the noise of rounding
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def train(job: Job) -> list[Path]:
     torch.manual_seed(job.recipe.seed)
     architecture = job.architecture()
     model = NETWORKS[job.model](**architecture).to(memory_format=torch.channels_last)
+    _spread_latents(job, model)
     files = []
     for rate in range(len(job.recipe.lambdas)):
         finished = _train_rate(job, rate, model)
@@ -108,10 +110,19 @@ def train(job: Job) -> list[Path]:
     return files
 
 
+@torch.no_grad()
+def _spread_latents(job: Job, model: nn.Module) -> None:
+    """Scale the encoder's last layer for latents of a deviation of SPREAD."""
+    encoder = model.edge_modules()[0]
+    images, _ = crops(job.pictures, job.recipe.batch_size, job.recipe.crop)
+    encoder[-1].weight.mul_(SPREAD / encoder(model.scaled(images)).std())
+
+
 def _train_rate(job: Job, rate: int, model: nn.Module) -> nn.Module:
     """Train ``model`` in place by the first lesson; the result has been through all of them and is ready to code."""
     recipe, (first, *later) = job.recipe, LESSONS[job.model]
-    _fit(job, first(model, recipe.lambdas[rate], job.network, recipe), rate, 0, recipe.refine if rate else recipe.epochs)
+    lesson = first(model, recipe.lambdas[rate], job.network, recipe)
+    _fit(job, lesson, rate, 0, recipe.refine if rate else recipe.epochs)
     finished = copy.deepcopy(model)
     finished.update(force=True, update_quantiles=True)
     if recipe.finetune == "all":
@@ -124,7 +135,8 @@ def _train_rate(job: Job, rate: int, model: nn.Module) -> nn.Module:
 
 def _fit(job: Job, lesson, rate: int, stage: int, epochs: int) -> None:
     recipe, run = job.recipe, job.checkpoint(rate, stage)
-    optimizer = torch.optim.Adam(lesson.groups, lr=recipe.lr)
+    peak = recipe.finetune_lr if stage else recipe.lr
+    optimizer = torch.optim.Adam(lesson.groups, lr=peak)
     first = run.restore(**lesson.learning, optimizer=optimizer)
     batches = math.ceil(recipe.epoch_size / recipe.batch_size)
     title = f"{job.model} {recipe.lambdas[rate]:g} {type(lesson).__name__.lower()}"
@@ -133,7 +145,7 @@ def _fit(job: Job, lesson, rate: int, stage: int, epochs: int) -> None:
             torch.manual_seed(((recipe.seed * 256 + rate) * 8 + stage) * 10_007 + epoch)  # the same if resumed
             for number in range(batches):
                 for group in optimizer.param_groups:
-                    group["lr"] = group["factor"] * learning_rate((epoch + number / batches) / epochs, recipe.lr)
+                    group["lr"] = group["factor"] * learning_rate((epoch + number / batches) / epochs, peak)
                 terms = _step(lesson, optimizer, crops(job.pictures, recipe.batch_size, recipe.crop))
                 if not math.isfinite(terms["loss"]):
                     raise SpicError(f"{title}: the loss is no longer a number in epoch {epoch + 1}; the checkpoint "
