@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 import sys
 
@@ -18,8 +19,8 @@ from spic.benchmarks import Benchmark
 from spic.errors import SpicError, StreamError
 from spic.networks import cut, resnet50
 
-SMALL = ("--hidden", "8", "--latent", "6", "--epochs", "2", "--refine", "1", "--epoch_size", "4", "--batch_size", "2",
-         "--crop", "64", "--lambdas", "0.1", "0.2")
+SMALL = ("--hidden", "8", "--latent", "6", "--epochs", "1", "--refine", "1", "--epoch_size", "2", "--batch_size", "2",
+         "--finetune_epochs", "1", "--crop", "64", "--lambdas", "0.1", "0.2")
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,15 @@ class Pictures:
         return index % 2
 
 
-def backbone():
+@functools.cache
+def _backbone():
     torch.manual_seed(0)
     return resnet50(0.25, 2).eval().requires_grad_(False)
+
+
+def backbone():
+    """A narrow ResNet with random weights, always the same ones."""
+    return copy.deepcopy(_backbone())
 
 
 @pytest.fixture
@@ -245,7 +252,7 @@ def test_from_training_to_curves(tiny, tmp_path, learned):
     from spic.curves.results import read
 
     assert train("variational", tmp_path) == 0
-    assert train("student", tmp_path, "--finetune_epochs", 1) == 0
+    assert train("student", tmp_path) == 0
     code, found = evaluate(tmp_path)
     assert code == 0 and found["missing"] == {} and len(found["reports"]) == 4
     for report in found["reports"]:
@@ -272,7 +279,7 @@ def test_files_hold_half_precision_and_code_the_same_bytes_when_read(tiny, tmp_p
 
 @pytest.mark.parametrize("model, codes", [("variational", [130, 0, 0]), ("student", [130, 130, 0])])
 def test_an_interrupted_run_ends_with_the_same_weights(tiny, tmp_path, monkeypatch, learned, model, codes):
-    words = ("--finetune_epochs", 2)
+    words = ("--epochs", 2, "--epoch_size", 4, "--finetune_epochs", 2)
     assert train(model, tmp_path / "whole", *words) == 0
     plain, calls = learned.training._step, []
 
@@ -291,7 +298,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny, tmp_path, monkeypat
 
 
 def test_a_fine_tuned_rest_travels_with_the_student(tiny, tmp_path, learned):
-    assert train("student", tmp_path, "--finetune", "all", "--finetune_epochs", 1) == 0
+    assert train("student", tmp_path, "--finetune", "all") == 0
     (network, _) = learned.store.read(tmp_path, tiny, "student").networks
     _, plain = cut(backbone(), "layer2.3")
     changed = different(network.rest, plain.state_dict())
