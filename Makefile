@@ -1,12 +1,13 @@
 # make run   sets up .venv, installs requirement.txt and runs one point of both curves on the embedded benchmark
 # make test  the same environment, then the tests
 # make train-scenes  train everything that Weights/scenes and Freq_tab/scenes hold (hours)
+# make study  train over seeds, measure, and judge the papers' claims (docs/reproduction.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test train-scenes figure-scenes figure-imagenet figure-coco clean
+.PHONY: run test train-scenes study figure-scenes figure-imagenet figure-coco clean
 
 run: $(READY)
 	cd Classification && $(BIN)/python val.py --split_point S1 --compress_factor 1
@@ -19,6 +20,12 @@ train-scenes: $(READY)
 	$(BIN)/python -m spic.training.backbone --benchmark scenes --task classification
 	$(BIN)/python -m spic.training.backbone --benchmark scenes --task segmentation
 	$(BIN)/python -m spic.training.grid --benchmark scenes
+
+# The claims of the papers on the benchmark at hand: BENCHMARK=imagenette DATA=DIR, or nothing for the scenes.
+study: $(READY)
+	$(BIN)/python -m spic.study train --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m spic.study measure --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m spic.study report
 
 # The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e .[baselines]).
 figure-scenes: $(READY)
