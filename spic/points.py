@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from spic.datasets import cache
 from spic.errors import SpicError, reason
 
 ROOT = Path(os.environ.get("SPIC_ROOT", Path(__file__).resolve().parents[1]))
@@ -159,10 +160,16 @@ def write_atomically(path: Path, data: bytes) -> None:
 def record_checksums(benchmark: str, files, root: Path = ROOT) -> None:
     """Put the SHA-256 of weights and tables into Weights/<benchmark>/checksums.json; a file that is gone loses its."""
     path = root / "Weights" / benchmark / CHECKSUMS
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known |= {_name_in(root, file): sha256(file) if file.exists() else None for file in map(Path, files)}
-    kept = {name: digest for name, digest in sorted(known.items()) if digest}
-    write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+    digests = {_name_in(root, file): sha256(file) if file.exists() else None for file in map(Path, files)}
+    with catalogue():
+        known = (json.loads(path.read_text()) if path.exists() else {}) | digests
+        kept = {name: digest for name, digest in sorted(known.items()) if digest}
+        write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+def catalogue():
+    """Held while dict.yaml or a list of checksums is changed: several trainings record theirs at the same time."""
+    return cache.exclusive(cache.cache_root() / "catalogue.lock")
 
 
 def _name_in(root: Path, file: Path) -> str:

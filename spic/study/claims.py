@@ -209,7 +209,7 @@ def tables(measured: Measured) -> Finding:
     if PUBLISHED_VARIANT not in variants or len(variants) < 2:
         return Finding(ABSENT)
     published = _records(measured.shipped(PUBLISHED_VARIANT))
-    rows, changed, savings = [], 0, {}
+    changed, savings = 0, {}
     split_points = sorted({key[0] for key in published})
     for variant in variants[1:]:
         found = _records(measured.shipped(variant))

@@ -17,16 +17,14 @@ from spic.cli import boolean, check_writable, guarded, natural, pick_device, pos
 from spic.coding.frequency import TABLES
 from spic.errors import SpicError
 from spic.networks import cut
-from spic.points import SHARED, SPLIT_POINTS
+from spic.points import SPLIT_POINTS
 from spic.training.checkpoint import Run
 from spic.training.features import FeatureSet, compute, fingerprint
 from spic.training.fit import DISTORTIONS, Options, Trainee, fit, identity
-from spic.training.log import note
+from spic.training.outcome import write_outcome
 from spic.training.parallel import cores
-from spic.training.prediction import compare
 from spic.training.rate import ESTIMATORS
 from spic.training.sources import SOURCES, Unlabelled
-from spic.training.tables import count_tables, file_names, rounded_to_half, write_point, write_tables
 
 
 def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
@@ -123,12 +121,6 @@ def _dataset(task: str, benchmark, args, options: Options):
 
 
 def _write(trainee: Trainee, counting: FeatureSet, args, key: tuple, log: Path) -> None:
-    """Weights and tables, and how close the estimator's bits are to those of the coder."""
-    bottleneck, step = rounded_to_half(trainee.bottleneck.eval()), args.step
-    tables = count_tables(bottleneck.encoder, counting.features, step, dict.fromkeys([SHARED, *args.tables]))
-    compared = compare(trainee.estimator, bottleneck.encoder, counting.features, tables[SHARED], step, counting.pixels)
-    note(log, compared)
+    compared = write_outcome(trainee, counting, key, args.tables, args.output, log)
     print("/".join(map(str, key)), *(f"{name} {value:.5f}" for name, value in compared.items()), sep="  ")
-    write_point(bottleneck, tables.pop(SHARED), *key, root=args.output)
-    write_tables(tables, args.output / file_names(*key)["table"], key[1], args.output)
     print(f"everything is in {args.output}")

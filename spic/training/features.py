@@ -51,16 +51,16 @@ class FeatureSet:
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Features and targets of some pictures, all at the same window, whose place the generator draws."""
-        if self.window is None:
-            return self.features[indices], None if self.targets is None else self.targets[indices]
-        top, left = (int(torch.randint(max(side - self.window, 0) + 1, (), generator=generator))
-                     for side in self.features.shape[-2:])
-        feature = self.features[:, :, top:top + self.window, left:left + self.window][indices]
-        if self.targets is None or self.targets.ndim == 1:
-            return feature, None if self.targets is None else self.targets[indices]
-        rows, columns = (slice(start * self._stride, start * self._stride + self._span(self.window))
-                         for start in (top, left))
-        return feature, self.targets[:, rows, columns][indices]
+        features, targets = self.features, self.targets
+        if self.window is not None:
+            top, left = (int(torch.randint(max(side - self.window, 0) + 1, (), generator=generator))
+                         for side in features.shape[-2:])
+            features = features[:, :, top:top + self.window, left:left + self.window]
+            if targets is not None and targets.ndim > 1:
+                rows, columns = (slice(start * self._stride, start * self._stride + self._span(self.window))
+                                 for start in (top, left))
+                targets = targets[:, rows, columns]
+        return features[indices], None if targets is None else targets[indices]
 
     @property
     def _stride(self) -> int:

@@ -29,16 +29,15 @@ from spic.coding.frequency import TABLES
 from spic.errors import SpicError
 from spic.networks import cut
 from spic.networks.split import depth
-from spic.points import ROOT, SHARED, SPLIT_POINTS, TASKS, load_points
+from spic.points import ROOT, SPLIT_POINTS, TASKS, load_points
 from spic.training import checkpoint
 from spic.training.features import FeatureSet, compute
 from spic.training.fit import Options, fit, identity
-from spic.training.log import note
+from spic.training.outcome import write_outcome
 from spic.training.parallel import cores
-from spic.training.prediction import compare
 from spic.training.rate import ESTIMATORS
 from spic.training.sources import SOURCES
-from spic.training.tables import count_tables, file_names, rounded_to_half, write_point, write_tables
+from spic.training.tables import file_names
 
 GRID_FILE = Path(__file__).with_name("grid.yaml")
 
@@ -140,13 +139,7 @@ def train_point(job: Job) -> str:
     run = checkpoint.Run(runs / f"{job.name}.pt", identity(job.options, stride=job.stride, channels=job.channels))
     log = runs / f"{job.name}.jsonl"
     trainee = fit(bottleneck, back, training, job.options, run, log, quiet=True)
-    rounded_to_half(bottleneck.eval())
-    counting, step = bench.counting[job.location], job.options.step
-    tables = count_tables(bottleneck.encoder, counting.features, step, TABLES)
-    shared = tables.pop(SHARED)
-    note(log, compare(trainee.estimator, bottleneck.encoder, counting.features, shared, step, counting.pixels))
-    write_point(bottleneck, shared, *job.key, root=bench.root)
-    write_tables(tables, bench.root / file_names(*job.key)["table"], job.benchmark, bench.root)
+    write_outcome(trainee, bench.counting[job.location], job.key, TABLES, bench.root, log)
     return job.name
 
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from spic.bottleneck import Bottleneck
 from spic.coding.frequency import TABLES, FrequencyTable, SymbolCounter
-from spic.datasets import cache
 from spic.networks.fold import fold_batch_norm
-from spic.points import ROOT, SHARED, TASKS, beside, record_checksums, write_atomically
+from spic.points import ROOT, SHARED, TASKS, beside, catalogue, record_checksums, write_atomically
 from spic.quantize import quantize
 
 BATCH = 16
@@ -74,8 +73,8 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, task: str, benchm
     encoder = bottleneck.encoder
     geometry = {"stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels}
     entry = {"step": table.step, **geometry, **names}
-    with cache.exclusive(cache.cache_root() / "catalogue.lock"):
-        record_checksums(benchmark, [*stale, *(root / name for name in names.values())], root)
+    record_checksums(benchmark, [*stale, *(root / name for name in names.values())], root)
+    with catalogue():
         record_entry(root / "dict.yaml", (task, benchmark, split_point, factor), entry)
 
 
@@ -84,8 +83,7 @@ def write_tables(tables: Mapping[str, FrequencyTable], shared: Path, benchmark: 
     files = [beside(shared, kind) for kind in tables]
     for file, table in zip(files, tables.values()):
         table.save(file)
-    with cache.exclusive(cache.cache_root() / "catalogue.lock"):
-        record_checksums(benchmark, files, root)
+    record_checksums(benchmark, files, root)
     return files
 
 

@@ -17,7 +17,6 @@ from torch import nn
 from spic.baselines.learned import networks as rivals
 from spic.baselines.learned.recipes import CURVES
 from spic.benchmarks import Benchmark, load_strictly
-from spic.datasets import cache
 from spic.errors import SpicError
 from spic.networks import NETWORKS, cut
 from spic.points import ROOT, record_checksums, sha256, verify_file, write_atomically
@@ -72,8 +71,7 @@ def write(job, rate: int, architecture: dict, model: nn.Module) -> Path:
                "network": fingerprint(job.network) if job.network else None}
     listed = options_file(job.root, job.benchmark, job.model)
     write_atomically(listed, (json.dumps(options, indent=1) + "\n").encode())
-    with cache.exclusive(cache.cache_root() / "catalogue.lock"):  # other trainings record theirs in the same file
-        record_checksums(job.benchmark.name, [path, listed], job.root)
+    record_checksums(job.benchmark.name, [path, listed], job.root)
     return path
 
 

@@ -48,7 +48,7 @@ class Job:
     @cached_property
     def network(self) -> nn.Module | None:
         """The frozen network; picture codecs need none."""
-        if self.model != "student":
+        if not self.recipe.station:
             return None
         return self.benchmark.build_network(self.backbone_weights).to(memory_format=torch.channels_last)
 
