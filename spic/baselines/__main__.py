@@ -11,8 +11,6 @@ zlib, zstd, and JPEG and WebP on tiled channels. `python -m spic.curves` draws w
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
@@ -22,15 +20,15 @@ from spic.baselines.codecs import CODECS, find_codecs
 from spic.baselines.evaluate import FeatureRival, PixelRival, sweep
 from spic.baselines.features import FEATURE_CODECS
 from spic.baselines.inputs import check_quality
+from spic.baselines.options import add_options, benchmark_of, publish
 from spic.baselines.results import ResultCache
-from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, Benchmark, find
-from spic.cli import boolean, check_writable, guarded, pick_device, positive
+from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, Benchmark
+from spic.cli import check_writable, guarded, pick_device
 from spic.datasets.cache import cache_root
 from spic.errors import SpicError
 from spic.metrics import METRICS
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
-from spic.points import write_atomically
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -40,19 +38,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--task", choices=PUBLISHED, required=True)
     add("--benchmark", help=f"one of {', '.join(sorted({name for _, name in BENCHMARKS}))} "
                             f"(default: the published one with --valdir, else {EMBEDDED})")
-    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
     add("--codecs", nargs="+", metavar="NAME",
         help=f"of {', '.join(CODECS)}; with --features of {', '.join(FEATURE_CODECS)} (default: all)")
     add("--qualities", nargs="+", default=[], metavar="NAME=Q,Q,...",
         help="instead of a codec's own sweep, as in jpeg=10,50")
     add("--features", metavar="SPLIT", help="code the feature at this split point instead of the picture")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
-    add("--limit", type=positive, help="use only N images, evenly spread over the set")
-    add("--batch_size", type=positive, default=16, help="images per step of the network (default: %(default)s)")
-    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), help="cores for the codecs (default: all)")
-    add("--gpu", type=boolean, default=False, metavar="True|False", help="run the network on the GPU (default: False)")
-    add("--cache", type=Path, help="folder of finished points, one file each (default: spic's cache folder)")
-    add("--output", type=Path, required=True, help="write the reports to FILE.json")
+    add_options(add)
     return parser.parse_args(argv)
 
 
@@ -88,18 +80,16 @@ def _run(args: argparse.Namespace) -> None:
     known = FEATURE_CODECS if args.features else CODECS
     codecs, missing = find_codecs(args.codecs, known)
     qualities = _qualities(args.qualities, known)
-    for reason in missing.values():
-        print(f"left out: {reason}", file=sys.stderr)
     if not codecs:
-        raise SpicError("none of the codecs works here: pip install av, or a Pillow built with more formats")
-    benchmark = find(args.task, args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED))
+        raise SpicError(f"none of the codecs works here ({'; '.join(missing.values())}): pip install av, or a Pillow "
+                        "built with more formats")
+    benchmark = benchmark_of(args, args.valdir)
     rival = _rival(benchmark, args)
     about = {"task": args.task, "benchmark": benchmark.name, "device": str(rival.device)}
     cache = ResultCache(args.cache or cache_root() / "rivals")
     reports = sweep(rival, codecs, lambda: METRICS[args.task](benchmark.num_classes), about, cache, qualities,
                     args.batch_size, args.workers)
-    write_atomically(args.output, (json.dumps({"reports": reports, "missing": missing}, indent=1) + "\n").encode())
-    print(args.output)
+    publish(args.output, reports, missing)
 
 
 if __name__ == "__main__":

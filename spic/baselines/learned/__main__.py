@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import os
 import sys
 from pathlib import Path
 
 from spic.baselines.learned import require_compressai
 from spic.baselines.learned.recipes import CURVES, EXPECTED, FINETUNED, RECIPES, Recipe
-from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
-from spic.cli import boolean, check_writable, guarded, natural, positive
+from spic.baselines.options import add_options, benchmark_of, publish
+from spic.benchmarks import BENCHMARKS, PUBLISHED
+from spic.cli import check_writable, guarded, natural, positive
 from spic.errors import SpicError
-from spic.points import ROOT, write_atomically
+from spic.points import ROOT
 from spic.training.sources import SOURCES
 
 TUNABLE = {
@@ -65,14 +64,8 @@ def _add_train(add) -> None:
 
 def _add_evaluate(add) -> None:
     add("--models", nargs="+", choices=CURVES, default=EXPECTED, help="default: %(default)s")
-    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
     add("--weights", type=Path, default=ROOT, help="root whose Weights/ is read (default: the project)")
-    add("--limit", type=positive, help="use only N images, evenly spread over the set")
-    add("--batch_size", type=positive, default=16, help="images per step of the network (default: %(default)s)")
-    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), help="cores for the codecs (default: all)")
-    add("--gpu", type=boolean, default=False, metavar="True|False", help="run the networks on the GPU (default: False)")
-    add("--cache", type=Path, help="folder of finished points, one file each (default: spic's cache folder)")
-    add("--output", type=Path, required=True, help="write the reports to FILE.json")
+    add_options(add)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,7 +84,7 @@ def _train(args: argparse.Namespace) -> None:
     require_compressai()
     from spic.baselines.learned.training import Job, train
 
-    benchmark = find(args.task, args.benchmark or (PUBLISHED[args.task] if args.data else EMBEDDED))
+    benchmark = benchmark_of(args, args.data)
     if (benchmark.name, benchmark.task) not in SOURCES:
         raise SpicError(f"{benchmark.name} has no training pictures for {benchmark.task}")
     check_writable(args.runs / "probe")
@@ -104,7 +97,7 @@ def _train(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     """Reports of the rivals that are there; the others are named with the reason, and are no error."""
     check_writable(args.output)
-    benchmark = find(args.task, args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED))
+    benchmark = benchmark_of(args, args.valdir)
     try:
         require_compressai()
     except SpicError as error:
@@ -113,10 +106,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         from spic.baselines.learned.measure import measure
 
         reports, missing = measure(benchmark, args)
-    for reason in missing.values():
-        print(f"left out: {reason}", file=sys.stderr)
-    write_atomically(args.output, (json.dumps({"reports": reports, "missing": missing}, indent=1) + "\n").encode())
-    print(args.output)
+    publish(args.output, reports, missing)
 
 
 if __name__ == "__main__":
