@@ -127,10 +127,12 @@ class Edge:
 
 
 class Cloud:
-    """Frames -> logits, on the server."""
+    """Frames -> logits, on the server. ``grid``: (h, w) of the feature before it was coded."""
 
-    def __init__(self, decoder: nn.Module, back: Back, step: float, coder, header: StreamHeader, device: torch.device):
+    def __init__(self, decoder: nn.Module, back: Back, step: float, coder, header: StreamHeader, grid: tuple[int, int],
+                 device: torch.device):
         self.decoder, self.back, self.step, self.coder, self.expected = decoder, back, step, coder, header
+        self.grid = grid
         self.watch = Stopwatch(device)
         self._wire = Pipe()
         self._reader: StreamReader | None = None
@@ -161,7 +163,8 @@ class Cloud:
         with self.watch("decoder"), torch.autocast(self.watch.device.type, enabled=False):
             feature = self.decoder(dequantize(symbols.to(self.watch.device), self.step))
         with self.watch("back"):
-            logits = self.back(join(feature, uncoded), self.expected.image_size).float()
+            feature = join(self.back.place(feature, self.grid), uncoded)
+            logits = self.back(feature, self.expected.image_size).float()
         return Received(logits, symbols)
 
     def _payload(self, frame: bytes) -> bytes:
@@ -188,7 +191,7 @@ def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_
         coder.decode(coder.encode(symbols), shape)  # loads compiled kernels now, so that no image is charged for it
     header = StreamHeader(point.name, coder_name, table.digest, shape, image_size)
     edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device)
-    cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, coded.device)
+    cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, tuple(coded.shape[-2:]), coded.device)
     return edge, cloud
 
 

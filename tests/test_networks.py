@@ -6,7 +6,7 @@ import torchvision
 
 from spic.errors import SpicError
 from spic.networks import cut, cut_many, deeplabv3_resnet50, resnet50
-from spic.networks.split import PUBLISHED_BRANCH, first, join, parts
+from spic.networks.split import PUBLISHED_BRANCH, Back, PixelBack, first, join, parts
 
 SPLITS = {
     "classification": ["S1", "S2", "S3", "US1", "US2", "layer1.0"],
@@ -76,6 +76,14 @@ def test_a_back_answers_at_the_size_of_the_image_it_is_told():
     front, back = cut(network, "S3")
     with torch.no_grad():
         assert torch.equal(back(front(image), (72, 96)), network(image))
+
+
+def test_a_back_that_answers_per_pixel_takes_its_feature_on_the_grid_of_the_front():
+    feature = torch.arange(12.0).reshape(1, 1, 3, 4)
+    placed = PixelBack().place(feature, (4, 3))
+    assert placed.tolist() == [[[[0, 1, 2], [4, 5, 6], [8, 9, 10], [8, 9, 10]]]]
+    assert torch.equal(PixelBack().place(feature, (3, 4)), feature)
+    assert Back().place(feature, (2, 2)) is feature
 
 
 def test_official_state_dicts_load_strictly():

@@ -35,6 +35,10 @@ class Back(nn.Sequential):
     def forward(self, feature: Tensor, image_size: tuple[int, int] | None = None) -> Tensor:
         return super().forward(feature)
 
+    def place(self, decoded: Tensor, grid: tuple[int, int]) -> Tensor:
+        """A decoded feature as this back takes it: of any size, as published (S3: 15x15 or 17x17 for 14x14)."""
+        return decoded
+
 
 class PixelBack(Back):
     """A back that answers per pixel: logits are resized to the image, as torchvision's segmentation models do."""
@@ -42,6 +46,15 @@ class PixelBack(Back):
     def forward(self, feature: Tensor, image_size: tuple[int, int] | None = None) -> Tensor:
         size = image_size or [(n - 1) * _OUTPUT_STRIDE + 1 for n in first(feature).shape[-2:]]
         return F.interpolate(super().forward(feature), size=list(size), mode="bilinear", align_corners=False)
+
+    def place(self, decoded: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Exactly (h, w) = ``grid``, the front's size: a column too many would stretch the answer against the image.
+
+        What a decoder gives beyond is cut off, what it does not reach repeats its edge. The published geometry is exact
+        for 65x65, and not for every other size.
+        """
+        rows, columns = (max(0, want - have) for want, have in zip(grid, decoded.shape[-2:]))
+        return F.pad(decoded, (0, columns, 0, rows), mode="replicate")[..., :grid[0], :grid[1]]
 
 
 class Branches(nn.Module):

@@ -1,0 +1,60 @@
+"""CamVid as the SegNet tutorial packs it, on a folder of two invented pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spic.datasets import camvid
+from spic.datasets.images import UnreadableImage
+from spic.errors import SpicError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("b", "a"):
+        for kind, levels, shape in (("test", 256, (360, 480, 3)), ("testannot", 12, (360, 480))):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(rng.integers(0, levels, shape, dtype=np.uint8)).save(tmp_path / kind / f"{name}.png")
+    return tmp_path
+
+
+def test_pictures_come_by_name_with_one_repeated_row_and_column_that_is_not_scored(folder):
+    data = camvid.open(folder)
+    picture = np.asarray(Image.open(folder / "test" / "a.png"))
+    labels = np.asarray(Image.open(folder / "testannot" / "a.png"))
+    pixels, (image, target) = data.pixels(0), data[0]
+    assert len(data) == 2 and image.shape == (3, *data.image_size) == (3, 361, 481)
+    np.testing.assert_array_equal(pixels[:360, :480], picture)
+    np.testing.assert_array_equal(pixels[360], pixels[359])
+    np.testing.assert_array_equal(pixels[:, 480], pixels[:, 479])
+    np.testing.assert_array_equal(target[:360, :480], labels)
+    assert (target[360] == camvid.UNSCORED).all() and (target[:, 480] == camvid.UNSCORED).all()
+
+
+def test_an_input_is_one_more_than_a_multiple_of_the_networks_stride():
+    assert [side % 8 for side in camvid.IMAGE_SIZE] == [1, 1]
+
+
+@pytest.mark.parametrize("kind, size, message", [
+    ("test", (481, 360), "is 481x360 pixels"), ("testannot", (480, 361), r"has shape \(361, 480\)")])
+def test_another_size_is_refused_by_name(folder, kind, size, message):
+    Image.new("RGB" if kind == "test" else "L", size).save(folder / kind / "b.png")
+    with pytest.raises(UnreadableImage, match=message):
+        camvid.open(folder)[1]
+
+
+def test_a_picture_without_labels_is_named(folder):
+    (folder / "testannot" / "a.png").unlink()
+    with pytest.raises(UnreadableImage, match="a.png.*each picture needs one"):
+        camvid.open(folder)[0]
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path):
+    with pytest.raises(SpicError, match="no pictures in .*test; expected CamVid"):
+        camvid.open(tmp_path)
+
+
+def test_labels_stay_whole_numbers(folder):
+    assert camvid.open(folder)[1][1].dtype == torch.int64
