@@ -32,10 +32,11 @@ figure-scenes: $(READY)
 	$(BIN)/python -m spic.curves run --task classification --output Figures/scenes-classification
 	$(BIN)/python -m spic.curves run --task segmentation --output Figures/scenes-segmentation
 
+# VALDIR=DIR, and where they differ: GPU=False, BACKBONE=FILE (a torchvision state dict; default: torchvision's own).
 figure-imagenet figure-coco: $(READY)
 	@test -n "$(VALDIR)" || { echo "say where the pictures are: make $@ VALDIR=DIR" >&2; exit 2; }
 	$(BIN)/python -m spic.curves run --task $(if $(filter figure-coco,$@),segmentation,classification) \
-	  --valdir $(VALDIR) --gpu $(or $(GPU),True) --output Figures/$(subst figure-,,$@)
+	  --valdir $(VALDIR) $(if $(BACKBONE),--backbone_weights $(BACKBONE)) --gpu $(or $(GPU),True) --output Figures/$(subst figure-,,$@)
 
 $(READY): requirement.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spic needs Python 3.10 or newer; set PYTHON=")'

@@ -379,6 +379,14 @@ def test_figure_command_writes_all_five_files(tmp_path, capsys):
     assert "JPEG: chroma 4:2:0" in caption and "BD-rate (%)" in caption
 
 
+def test_a_figure_whose_costs_are_known_comes_with_their_tables(tmp_path):
+    source = write(tmp_path, record(edge_seconds=0.02, cloud_seconds=0.01), record(factor=1, bpp=0.2, top1=72.0))
+    assert main(["figure", str(source), "--output", str(tmp_path / "out" / "scenes")]) == 0
+    cost, links = ((tmp_path / "out" / f"scenes.{kind}.csv").read_text().splitlines() for kind in ("cost", "links"))
+    assert len(cost) == len(links) == 3 and "edge MMACs" in cost[0] and "100 Mbit/s" in links[0]
+    assert any(",20.0,10.0," in line for line in links)
+
+
 def test_paper_command_draws_four_figures(tmp_path):
     assert main(["paper", "--output", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.svg"))) == 4

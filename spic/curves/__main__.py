@@ -89,13 +89,19 @@ def _comparison(args: argparse.Namespace) -> Comparison:
 
 
 def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = ()) -> None:
-    """PNG, SVG, CSV of points, CSV of deltas and caption; prints their names."""
+    """PNG, SVG, CSV of points, of deltas and, where they were measured, of edge costs and times to answer; the caption.
+
+    Prints the names of the files.
+    """
     deltas = tables.deltas(comparison, anchors)
     equal = tables.rates_at_equal_accuracy(comparison)
     caption = "\n\n".join([*comparison.notes, tables.as_text(equal), tables.as_text(deltas)]) + "\n"
     parts = {**{f".{kind}": data for kind, data in rendered(draw(comparison)).items()},
              ".csv": tables.as_csv(tables.points(comparison)).encode(), ".bd.csv": tables.as_csv(deltas).encode(),
              ".txt": caption.encode()}
+    if tables.costs_are_known(comparison):
+        parts |= {".cost.csv": tables.as_csv(tables.edge_cost(comparison)).encode(),
+                  ".links.csv": tables.as_csv(tables.time_to_answer(comparison)).encode()}
     for ending, data in parts.items():
         file = output.with_name(output.name + ending)
         check_writable(file)

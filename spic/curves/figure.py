@@ -1,7 +1,7 @@
 """The figure: accuracy over bits per pixel (logarithmic), one line per curve, dashed for the uncompressed network.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart; every curve also has its own marker, and the line
-styles group them (solid S, dashed US, thin rivals), so that a grey print is readable too.
+styles group them (solid S, dashed US, thin codecs, dotted learned rivals), so that a grey print is readable too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from spic.errors import SpicError
 
 BLUE, VERMILION, GREEN, SKY, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#E69F00", "#CC79A7"
 BLACK, GREY = "#000000", "#7F7F7F"
+VIOLET, BROWN = "#5D3A9B", "#994F00"  # darker than any other here, and safe for colour-blind readers too
 SIZE = (7.2, 4.8)  # inches
 DPI = 200
 METADATA = {"png": {"Software": None}, "svg": {"Date": None}}  # no version and no date in the files
@@ -53,7 +54,7 @@ STYLES = {
     "JPEG": Style(BLACK, "o"), "WebP": Style(PURPLE, "s"), "JPEG 2000": Style(GREY, "x", size=6),
     "AVIF": Style(ORANGE, "P", size=6.5), "AV1": Style(ORANGE, ">", "-.", hollow=True),
     "HEVC": Style(SKY, "v", size=6.5),
-    "Variational": Style(PURPLE, "h", size=6.5), "Entropic Student": Style(ORANGE, "X", size=6.5),
+    "Variational": Style(VIOLET, "h", ":", size=6.5), "Entropic Student": Style(BROWN, "X", ":", size=6.5),
 }
 SPARE_COLOURS = (BLACK, SKY, GREEN, PURPLE, BLUE, GREY)
 SPARE = [Style(colour, marker, ":", hollow=True) for marker, colour in zip("<pHd8s", SPARE_COLOURS)]

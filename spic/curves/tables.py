@@ -132,6 +132,11 @@ def edge_cost(comparison: Comparison) -> Table:
     ]
 
 
+def costs_are_known(comparison: Comparison) -> bool:
+    """Whether the edge of any point was measured."""
+    return any(math.isfinite(point.mean("edge_seconds")) for curve in comparison.curves for point in curve.points)
+
+
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.2f}" if math.isfinite(part) and whole > 0 else "not measured"
 

@@ -1,0 +1,136 @@
+"""Bytes of the rival codecs against their own command-line tools, at the same settings, on a few pictures.
+
+    python bench/tools.py --images 8
+    python bench/tools.py --pictures ~/photos
+
+Tools that are not installed are named and left out. Both get the same samples: RGB for JPEG and WebP, the 4:2:0 planes
+for HEVC, so that no conversion of colours stands between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from spic.baselines.codecs import CODECS, find_codecs
+from spic.baselines.inputs import to_rgb8
+from spic.baselines.video import pad_even, rgb_to_planes
+from spic.cli import guarded, positive
+from spic.curves.tables import as_text
+from spic.datasets import scenes
+from spic.datasets.images import evenly_spread, read_rgb
+from spic.errors import SpicError
+
+QUALITIES = {"jpeg": (10, 50, 75), "webp": (5, 50, 75), "hevc": (22, 34, 44)}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """``command(quality, width, height)`` reads the file ``in`` and writes ``out``."""
+
+    program: str
+    version: str
+    command: Callable[[int, int, int], list[str]]
+    planes: bool = False
+
+
+def _cjpeg(quality: int, *_: int) -> list[str]:
+    return f"-quality {quality} -sample 2x2 -optimize -baseline -outfile out in".split()
+
+
+def _cwebp(quality: int, *_: int) -> list[str]:
+    return f"-quiet -q {quality} -m 6 in -o out".split()
+
+
+def _x265(quality: int, width: int, height: int) -> list[str]:
+    return (f"--input in --input-res {width}x{height} --fps 25 --frames 1 --preset slow --tune psnr --qp {quality} --keyint 1 "
+            "--ipratio 1 --no-info --no-wpp --pools none --frame-threads 1 -o out").split()
+
+
+TOOLS = {
+    "jpeg": Tool("cjpeg", "-version", _cjpeg),
+    "webp": Tool("cwebp", "-version", _cwebp),
+    "hevc": Tool("x265", "--version", _x265, planes=True),
+}
+
+
+def called(program: str, arguments: list[str], folder: str = ".") -> str:
+    """What a program says; SpicError when it is absent or fails."""
+    try:
+        done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SpicError(f"{program}: {error}") from None
+    if done.returncode:
+        raise SpicError(f"{program} ended with code {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
+    return (done.stdout + done.stderr).strip()
+
+
+def both(name: str, image: np.ndarray, quality: int, folder: str) -> tuple[bytes, bytes]:
+    """(ours, the tool's) coded bytes of one picture."""
+    tool, codec = TOOLS[name], CODECS[name]
+    if tool.planes:
+        planes = rgb_to_planes(pad_even(image)[0])
+        Path(folder, "in").write_bytes(planes.tobytes())
+        ours, width, height = codec.encode_planes(planes, quality), planes.shape[1], planes.shape[0] * 2 // 3
+    else:
+        Image.fromarray(image).save(Path(folder, "in"), "PPM")
+        ours, (height, width) = codec.encode(image, quality), image.shape[:2]
+    called(tool.program, tool.command(quality, width, height), folder)
+    return ours, Path(folder, "out").read_bytes()
+
+
+def row(name: str, quality: int, images: list[np.ndarray], folder: str) -> dict:
+    pairs = [both(name, image, quality, folder) for image in images]
+    sizes = np.array([[len(ours), len(theirs)] for ours, theirs in pairs])
+    ratios = sizes[:, 0] / sizes[:, 1]
+    return {"codec": name, "quality": f"{CODECS[name].quality_name} {quality}", "our bytes": f"{sizes[:, 0].mean():.0f}",
+            "tool's bytes": f"{sizes[:, 1].mean():.0f}", "ratio": f"{sizes[:, 0].sum() / sizes[:, 1].sum():.3f}",
+            "least": f"{ratios.min():.3f}", "most": f"{ratios.max():.3f}",
+            "identical": f"{sum(ours == theirs for ours, theirs in pairs)} of {len(pairs)}"}
+
+
+def run(args: argparse.Namespace) -> None:
+    images = pictures(args.pictures, args.images)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for codec in tqdm(find_codecs(list(TOOLS))[0], "tools", unit="codec", disable=None):
+            tool = TOOLS[codec.name]
+            try:
+                version = called(tool.program, [tool.version]).splitlines()[0]
+            except SpicError as reason:
+                print(f"{codec.name}: not compared ({reason})", file=sys.stderr)
+                continue
+            print(f"{codec.name}: ours {codec.version()}; {tool.program}: {version}")
+            rows += [row(codec.name, quality, images, folder) for quality in QUALITIES[codec.name]]
+    print(as_text(rows))
+
+
+def pictures(folder: Path | None, count: int) -> list[np.ndarray]:
+    if folder is None:
+        data = scenes.open("segmentation", "val", count)
+        return [data.pixels(i) for i in range(len(data))]
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in Image.registered_extensions())
+    if not files:
+        raise SpicError(f"{folder}: holds no picture")
+    return [to_rgb8(read_rgb(path)) for path in evenly_spread(files, count)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=Path, help="folder (default: the embedded scenes)")
+    parser.add_argument("--images", type=positive, default=8, help="how many (default: %(default)s)")
+    args = parser.parse_args(argv)
+    return guarded(lambda: run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
