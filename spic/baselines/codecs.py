@@ -68,7 +68,8 @@ Codec = PillowCodec | VideoCodec
 
 
 def _jpeg2000(decibel: int) -> dict[str, Any]:
-    return dict(no_jp2=True, irreversible=True, quality_mode="dB", quality_layers=[decibel])
+    # Pillow leaves mct off by default: red, green and blue would each pay for the same edges
+    return dict(no_jp2=True, irreversible=True, mct=1, quality_mode="dB", quality_layers=[decibel])
 
 
 def _avif(quality: int) -> dict[str, Any]:
@@ -89,7 +90,7 @@ CODECS: dict[str, Codec] = {
         ),
         PillowCodec(
             "jpeg2000", "JPEG2000", "jpg_2000", "4:4:4", "PSNR in dB", (10, 60), (20, 23, 26, 30, 35, 41),
-            "raw codestream, 9/7 wavelet, colour transform, one layer of the given PSNR",
+            "raw codestream, 9/7 wavelet, irreversible colour transform (ICT), one layer of the given PSNR",
             _jpeg2000, anatomy.jpeg2000_parts, holds_gil=True,
         ),
         PillowCodec(
