@@ -422,6 +422,16 @@ def test_run_command_ends_with_the_code_of_a_failing_step(tmp_path, monkeypatch)
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("options, told", [(["--codecs", "jpeg", "gif"], "unknown codec 'gif'"),
+                                           (["--features", "S1", "S9"], "S9")])
+def test_run_command_refuses_unknown_names_before_it_measures(tmp_path, monkeypatch, capsys, options, told):
+    monkeypatch.setattr(measure.val, "main", lambda *argv: pytest.fail("measured first"))
+    argv = ["run", "--task", "classification", "--runs", str(tmp_path / "r"), "--output", str(tmp_path / "f")]
+    assert main([*argv, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
 @pytest.mark.parametrize("verb", ["bd", "links", "cost"])
 def test_table_commands_print_and_write(tmp_path, capsys, verb):
     source = write(tmp_path, record(), record(factor=1, bpp=0.2, top1=72.0), rival())

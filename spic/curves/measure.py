@@ -10,11 +10,13 @@ import torch
 
 from spic import val
 from spic.baselines import __main__ as baselines
+from spic.baselines.codecs import find_codecs
 from spic.baselines.learned import __main__ as learned
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
 from spic.cli import boolean, pick_device, positive
 from spic.curves.cost import point_costs
 from spic.evaluate import Settings
+from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
 from spic.points import load_points, select, write_atomically
 
@@ -47,6 +49,7 @@ def measure(args: argparse.Namespace) -> Path:
     """Run what is not done yet; returns the folder of results. A step that fails ends the command with its code."""
     benchmark = args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED)
     folder = args.runs or Path("runs") / f"{benchmark}-{args.task}"
+    _check_names(find(args.task, benchmark), args)
     shared = _words(args, SHARED)
     _step(val.main(args.task, [*shared, "--coder", args.coder, "--split_point", *args.split_point,
                                "--compress_factor", "all", "--output", str(folder / "points")]))
@@ -59,6 +62,15 @@ def measure(args: argparse.Namespace) -> Path:
         output = str(folder / f"features-{split_point}.json")
         _step(baselines.main([*rivals, "--features", split_point, "--output", output]))
     return folder
+
+
+def _check_names(benchmark: Benchmark, args: argparse.Namespace) -> None:
+    """What later steps would refuse is refused before the long first one."""
+    find_codecs(args.codecs)
+    if args.features:
+        network = benchmark.build_network(args.backbone_weights)
+        for split_point in args.features:
+            cut(network, split_point)
 
 
 def _measure_costs(benchmark: Benchmark, args: argparse.Namespace, output: Path) -> None:

@@ -51,7 +51,7 @@ def _require(condition: bool, name: str, value, what: str) -> None:
         raise SpicError(f"--{name} {value}: {what}")
 
 
-_PICTURES = Recipe((0.025, 0.0067, 0.0018, 0.0005), hidden=48, latent=64, epochs=24, refine=9)
+_PICTURES = Recipe((0.025, 0.0067, 0.0018, 0.0005), hidden=48, latent=96, epochs=160, refine=30)
 _STUDENT = Recipe((0.03, 0.1, 0.3, 1.0), hidden=48, latent=24, epochs=14, refine=4, lr=2e-3, station="layer2.3",
                   finetune_epochs=3)
 # behind dilated stages a crop of the second lesson costs four times as much
