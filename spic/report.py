@@ -7,6 +7,7 @@ import io
 import json
 import platform
 from pathlib import Path
+from typing import Sequence
 
 import torch
 import torchvision
@@ -19,6 +20,10 @@ _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
            ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
 _IDENTITY = ("task", "benchmark", "split_point", "compress_factor", "tables")
 _SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "miou": "mIoU"}
+_COLUMNS = {"split_point": ("split", "{}"), "compress_factor": ("factor", "{}"), "top1": ("top-1 %", "{:.2f}"),
+            "top5": ("top-5 %", "{:.2f}"), "miou": ("mIoU", "{:.4f}"), "bpp": ("bpp", "{:.5f}"),
+            "bytes_per_image": ("bytes per image", "{:.1f}"), "bpp_bound": ("bound, bpp", "{:.5f}"),
+            "bpp_wire": ("wire, bpp", "{:.5f}"), "escapes": ("escapes", "{}")}
 
 
 def record(road: Road, inputs: dict) -> dict:
@@ -75,12 +80,32 @@ def table(result: dict) -> str:
     lines += [(f"s, {label}", f"{sum(result['seconds'].get(part, 0.0) for part in parts):.2f}")
               for label, parts in _STAGES]
     title = (f"{result['task']} on {result['benchmark']}, {result['split_point']} factor {result['compress_factor']}, "
-             f"{result['coder']}, {_told_tables(result)}{result['images']} images, {result['device']}")
+             f"{_circumstances(result)}")
     return "\n".join([title, *(f"  {label:<20} {text}" for label, text in lines)])
 
 
-def _told_tables(result: dict) -> str:
-    return "" if result["tables"] == SHARED else f"a table per {result['tables']}, "
+def overview(results: list[dict]) -> str:
+    """Points of one run, a row each; the seconds are in the records."""
+    first = results[0]
+    title = f"{first['task']} on {first['benchmark']}, {_circumstances(first)}"
+    alone = ", ".join(f"{label} {_score(key, first[f'baseline_{key}'])}" for key, label in _SCORES.items() if key in first)
+    rows = [{label: form.format(result[key]) for key, (label, form) in _COLUMNS.items() if key in result}
+            for result in results]
+    return f"{title}\nuncompressed: {alone}\n\n{aligned(rows)}"
+
+
+def aligned(rows: Sequence[dict]) -> str:
+    """Rows of the same keys in columns, for a terminal or a text file."""
+    if not rows:
+        return "(nothing to show)"
+    lines = [list(rows[0]), *([str(cell) for cell in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def _circumstances(result: dict) -> str:
+    tables = "" if result["tables"] == SHARED else f"a table per {result['tables']}, "
+    return f"{result['coder']}, {tables}{result['images']} images, {result['device']}"
 
 
 def _score(key: str, value: float) -> str:

@@ -73,6 +73,7 @@ def _run(task: str, args: argparse.Namespace) -> None:
                 and (result := report.finished(records.get(point), point, args.coder, inputs))}
     todo = [point for point in points if point not in done]
     fresh = _measure(benchmark, args, todo, settings) if todo else {}
+    results = []
     for point in points if parallel.rank() == 0 else []:
         if point in done:
             result = done[point]
@@ -81,7 +82,9 @@ def _run(task: str, args: argparse.Namespace) -> None:
             result = report.record(fresh[point], inputs)
             _write(records.get(point), report.write_json, result)
             _write(rows.get(point), report.write_csv, fresh[point].rows)
-        _show(result)
+        results.append(result)
+    if results:
+        _show(results)
     parallel.stop()
 
 
@@ -112,11 +115,13 @@ def _write(path: Path | None, writer, content) -> None:
         writer(path, content)
 
 
-def _show(result: dict) -> None:
-    print(report.table(result), flush=True)
-    if result["uncoded_values_per_image"]:
-        _say(f"warning: this published point is no split: {result['uncoded_values_per_image']} values per image "
-             "reach the cloud half uncoded, beside the coded ones (README, What is odd)", sys.stderr)
+def _show(results: list[dict]) -> None:
+    print(report.table(*results) if len(results) == 1 else report.overview(results), flush=True)
+    for result in results:
+        if result["uncoded_values_per_image"]:
+            _say(f"warning: {result['split_point']} factor {result['compress_factor']}, as published, is no split: "
+                 f"{result['uncoded_values_per_image']} values per image reach the cloud half uncoded, beside the coded "
+                 "ones (README, What is odd)", sys.stderr)
 
 
 def _say(text: str, stream=None) -> None:

@@ -44,6 +44,18 @@ def test_the_command_of_the_readme(folder, task, tmp_path):
     assert sum(int(row["payload_bytes"]) for row in table) == result["bytes_per_image"] * 10
 
 
+def test_several_points_are_told_in_one_table(tmp_path, capsys):
+    arguments = ["--limit", "10", "--workers", "0", "--compress_factor", "all", "--output", str(tmp_path)]
+    assert main("classification", ["--split_point", "S1", "S2", *arguments]) == 0
+    told = capsys.readouterr().out.splitlines()
+    records = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("S1_0", "S2_5")]
+    header = next(i for i, line in enumerate(told) if line.startswith("split"))
+    assert told[header - 3].endswith("huffman, 10 images, cpu") and len(told) == header + 13
+    for row, record in zip((told[header + 1], told[-1]), records):
+        assert row.split()[:3] == [record["split_point"], str(record["compress_factor"]), f"{record['top1']:.2f}"]
+        assert f"{record['bpp']:.5f}" in row.split()
+
+
 def test_the_last_partial_batch_counts_and_batch_size_does_not_matter(tmp_path):
     results = [run("classification", tmp_path, "--split_point", "S1", "--batch_size", size, limit=25) for size in "74"]
     assert results[0]["images"] == 25

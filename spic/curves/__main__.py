@@ -22,6 +22,7 @@ from spic.curves.figure import draw, rendered
 from spic.curves.results import RATES, Comparison, read
 from spic.errors import SpicError
 from spic.points import write_atomically
+from spic.report import aligned
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -95,7 +96,7 @@ def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = 
     """
     deltas = tables.deltas(comparison, anchors)
     equal = tables.rates_at_equal_accuracy(comparison)
-    caption = "\n\n".join([*comparison.notes, tables.as_text(equal), tables.as_text(deltas)]) + "\n"
+    caption = "\n\n".join([*comparison.notes, aligned(equal), aligned(deltas)]) + "\n"
     parts = {**{f".{kind}": data for kind, data in rendered(draw(comparison)).items()},
              ".csv": tables.as_csv(tables.points(comparison)).encode(), ".bd.csv": tables.as_csv(deltas).encode(),
              ".txt": caption.encode()}
@@ -125,7 +126,7 @@ def redraw_paper(args: argparse.Namespace) -> None:
 
 
 def _show(table: tables.Table, output: Path | None) -> None:
-    print(tables.as_text(table))
+    print(aligned(table))
     if output:
         check_writable(output)
         write_atomically(output, tables.as_csv(table).encode())
@@ -133,7 +134,7 @@ def _show(table: tables.Table, output: Path | None) -> None:
 
 def bd(args: argparse.Namespace) -> None:
     comparison = _comparison(args)
-    print(tables.as_text(tables.rates_at_equal_accuracy(comparison)), end="\n\n")
+    print(aligned(tables.rates_at_equal_accuracy(comparison)), end="\n\n")
     _show(tables.deltas(comparison, args.anchor), args.output)
 
 

@@ -151,12 +151,3 @@ def as_csv(table: Table) -> str:
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
-
-
-def as_text(table: Table) -> str:
-    """Aligned columns for a terminal or a text file."""
-    if not table:
-        return "(nothing to show)"
-    lines = [list(table[0]), *([str(cell) for cell in row.values()] for row in table)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
