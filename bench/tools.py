@@ -3,13 +3,14 @@
     python bench/tools.py --images 8
     python bench/tools.py --pictures ~/photos
 
-Tools that are not installed are named and left out. Both get the same samples: RGB for JPEG and WebP, the 4:2:0 planes
-for HEVC, so that no conversion of colours stands between them.
+Tools that are not installed are named and left out. Both get the same samples: the 4:2:0 planes for HEVC, RGB for the
+others, so that no conversion of colours stands between them.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,51 +26,57 @@ from spic.baselines.codecs import CODECS, find_codecs
 from spic.baselines.inputs import to_rgb8
 from spic.baselines.video import pad_even, rgb_to_planes
 from spic.cli import guarded, positive
-from spic.curves.tables import as_text
 from spic.datasets import scenes
 from spic.datasets.images import evenly_spread, read_rgb
 from spic.errors import SpicError
+from spic.report import aligned
 
-QUALITIES = {"jpeg": (10, 50, 75), "webp": (5, 50, 75), "hevc": (22, 34, 44)}
+QUALITIES = {"jpeg": (10, 50, 75), "webp": (5, 50, 75), "jpeg2000": (23, 30, 41), "hevc": (22, 34, 44)}
 
 
 @dataclass(frozen=True)
 class Tool:
-    """``command(quality, width, height)`` reads the file ``in`` and writes ``out``."""
+    """``command(quality, width, height)`` reads the file ``in.ppm`` or ``in.yuv`` and writes ``target``."""
 
     program: str
     version: str
     command: Callable[[int, int, int], list[str]]
-    planes: bool = False
+    source: str = "in.ppm"
+    target: str = "out"
 
 
 def _cjpeg(quality: int, *_: int) -> list[str]:
-    return f"-quality {quality} -sample 2x2 -optimize -baseline -outfile out in".split()
+    return f"-quality {quality} -sample 2x2 -optimize -baseline -outfile out in.ppm".split()
 
 
 def _cwebp(quality: int, *_: int) -> list[str]:
-    return f"-quiet -q {quality} -m 6 in -o out".split()
+    return f"-quiet -q {quality} -m 6 in.ppm -o out".split()
+
+
+def _opj(decibel: int, *_: int) -> list[str]:
+    return f"-i in.ppm -o out.j2k -I -mct 1 -q {decibel}".split()
 
 
 def _x265(quality: int, width: int, height: int) -> list[str]:
-    return (f"--input in --input-res {width}x{height} --fps 25 --frames 1 --preset slow --tune psnr --qp {quality} --keyint 1 "
+    return (f"--input in.yuv --input-res {width}x{height} --fps 25 --frames 1 --preset slow --tune psnr --qp {quality} --keyint 1 "
             "--ipratio 1 --no-info --no-wpp --pools none --frame-threads 1 -o out").split()
 
 
 TOOLS = {
     "jpeg": Tool("cjpeg", "-version", _cjpeg),
     "webp": Tool("cwebp", "-version", _cwebp),
-    "hevc": Tool("x265", "--version", _x265, planes=True),
+    "jpeg2000": Tool("opj_compress", "-h", _opj, target="out.j2k"),
+    "hevc": Tool("x265", "--version", _x265, "in.yuv"),
 }
 
 
-def called(program: str, arguments: list[str], folder: str = ".") -> str:
-    """What a program says; SpicError when it is absent or fails."""
+def called(program: str, arguments: list[str], folder: str = ".", codes: tuple[int, ...] = (0,)) -> str:
+    """What a program says; SpicError when it is absent or ends with another code."""
     try:
         done = subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SpicError(f"{program}: {error}") from None
-    if done.returncode:
+    if done.returncode not in codes:
         raise SpicError(f"{program} ended with code {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
     return (done.stdout + done.stderr).strip()
 
@@ -77,15 +84,16 @@ def called(program: str, arguments: list[str], folder: str = ".") -> str:
 def both(name: str, image: np.ndarray, quality: int, folder: str) -> tuple[bytes, bytes]:
     """(ours, the tool's) coded bytes of one picture."""
     tool, codec = TOOLS[name], CODECS[name]
-    if tool.planes:
+    source, target = Path(folder, tool.source), Path(folder, tool.target)
+    if source.suffix == ".yuv":
         planes = rgb_to_planes(pad_even(image)[0])
-        Path(folder, "in").write_bytes(planes.tobytes())
+        source.write_bytes(planes.tobytes())
         ours, width, height = codec.encode_planes(planes, quality), planes.shape[1], planes.shape[0] * 2 // 3
     else:
-        Image.fromarray(image).save(Path(folder, "in"), "PPM")
+        Image.fromarray(image).save(source)
         ours, (height, width) = codec.encode(image, quality), image.shape[:2]
     called(tool.program, tool.command(quality, width, height), folder)
-    return ours, Path(folder, "out").read_bytes()
+    return ours, target.read_bytes()
 
 
 def row(name: str, quality: int, images: list[np.ndarray], folder: str) -> dict:
@@ -105,13 +113,14 @@ def run(args: argparse.Namespace) -> None:
         for codec in tqdm(find_codecs(list(TOOLS))[0], "tools", unit="codec", disable=None):
             tool = TOOLS[codec.name]
             try:
-                version = called(tool.program, [tool.version]).splitlines()[0]
+                told = called(tool.program, [tool.version], codes=(0, 1))  # opj_compress calls its help a failure
             except SpicError as reason:
                 print(f"{codec.name}: not compared ({reason})", file=sys.stderr)
                 continue
-            print(f"{codec.name}: ours {codec.version()}; {tool.program}: {version}")
+            version = next(line for line in told.splitlines() if re.search(r"\d\.\d", line))
+            print(f"{codec.name}: ours {codec.version()}; {tool.program}: {version.strip()}")
             rows += [row(codec.name, quality, images, folder) for quality in QUALITIES[codec.name]]
-    print(as_text(rows))
+    print(aligned(rows))
 
 
 def pictures(folder: Path | None, count: int) -> list[np.ndarray]:
