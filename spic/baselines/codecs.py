@@ -80,29 +80,29 @@ CODECS: dict[str, Codec] = {
     codec.name: codec
     for codec in (
         PillowCodec(
-            "jpeg", "JPEG", "jpg", "4:2:0", "quality", (1, 100), (5, 10, 18, 30, 50, 75),
+            "jpeg", "JPEG", "jpg", "4:2:0", "quality", (1, 100), (10, 18, 30, 50, 75),
             "baseline, optimised Huffman tables",
             lambda quality: dict(quality=quality, subsampling="4:2:0", optimize=True), anatomy.jpeg_parts,
         ),
         PillowCodec(
-            "webp", "WEBP", "webp", "4:2:0", "quality", (0, 100), (0, 5, 15, 30, 50, 75),
+            "webp", "WEBP", "webp", "4:2:0", "quality", (0, 100), (5, 15, 50, 75, 92),
             "lossy, method 6", lambda quality: dict(quality=quality, method=6), anatomy.webp_parts,
         ),
         PillowCodec(
-            "jpeg2000", "JPEG2000", "jpg_2000", "4:4:4", "PSNR in dB", (10, 60), (20, 23, 26, 30, 35, 41),
+            "jpeg2000", "JPEG2000", "jpg_2000", "4:4:4", "PSNR in dB", (10, 60), (26, 30, 35, 38, 41),
             "raw codestream, 9/7 wavelet, irreversible colour transform (ICT), one layer of the given PSNR",
             _jpeg2000, anatomy.jpeg2000_parts, holds_gil=True,
         ),
         PillowCodec(
-            "avif", "AVIF", "avif", "4:2:0", "quality", (0, 100), (3, 12, 24, 38, 54, 70),
+            "avif", "AVIF", "avif", "4:2:0", "quality", (0, 100), (12, 24, 38, 54, 70),
             "speed 6", _avif, anatomy.avif_parts,
         ),
         VideoCodec(
-            "hevc", "libx265", "hevc", "QP", (0, 51), (49, 44, 39, 34, 29, 24),
+            "hevc", "libx265", "hevc", "QP", (0, 51), (44, 39, 34, 29, 24),
             "one intra picture, preset slow, tune psnr", hevc_options, anatomy.hevc_parts,
         ),
         VideoCodec(
-            "av1", "libsvtav1", "libdav1d", "CRF", (1, 63), (57, 49, 40, 30, 21, 12),
+            "av1", "libsvtav1", "libdav1d", "CRF", (1, 63), (49, 40, 30, 21, 12),
             "one intra picture, preset 5", av1_options, anatomy.av1_parts,
         ),
     )
