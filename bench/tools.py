@@ -31,7 +31,7 @@ from spic.datasets.images import evenly_spread, read_rgb
 from spic.errors import SpicError
 from spic.report import aligned
 
-QUALITIES = {"jpeg": (10, 50, 75), "webp": (5, 50, 75), "jpeg2000": (23, 30, 41), "hevc": (22, 34, 44)}
+QUALITIES = {"jpeg": (10, 50, 75), "webp": (5, 50, 75), "jpeg2000": (23, 30, 41), "hevc": (26, 36, 46)}
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def _opj(decibel: int, *_: int) -> list[str]:
 
 
 def _x265(quality: int, width: int, height: int) -> list[str]:
-    return (f"--input in.yuv --input-res {width}x{height} --fps 25 --frames 1 --preset slow --tune psnr --qp {quality} --keyint 1 "
-            "--ipratio 1 --no-info --no-wpp --pools none --frame-threads 1 -o out").split()
+    return (f"--input in.yuv --input-res {width}x{height} --fps 25 --frames 1 --preset slow --tune ssim --aq-mode 1 "
+            f"--crf {quality} --keyint 1 --no-info --no-wpp --pools none --frame-threads 1 -o out").split()
 
 
 TOOLS = {

@@ -183,6 +183,22 @@ def test_planes_keep_luma_and_smooth_chroma(height, width):
     assert np.abs(video.planes_to_rgb(video.rgb_to_planes(padded)).astype(int) - padded).max() <= 2
 
 
+def test_colours_pass_through_the_planes_without_a_bias():
+    image = np.kron(np.random.default_rng(0).integers(0, 256, (32, 32, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    received = video.planes_to_rgb(video.rgb_to_planes(image)).astype(float)
+    inner = np.zeros((16, 16), bool)
+    inner[4:12, 4:12] = True  # away from the borders of a patch, where chroma is mixed
+    error = (received - image)[np.tile(inner, (32, 32))]
+    assert np.abs(error).max() <= 2 and np.abs(error.mean(0)).max() < 0.05
+
+
+def test_planes_are_full_range_bt601():
+    colours = {(0, 0, 0): (0, 128, 128), (255, 255, 255): (255, 128, 128), (255, 0, 0): (76, 85, 255), (0, 0, 255): (29, 255, 107)}
+    for colour, (luma, blue, red) in colours.items():
+        planes = video.rgb_to_planes(np.full((2, 2, 3), colour, np.uint8))
+        assert planes.tolist() == [[luma, luma], [luma, luma], [blue, red]]
+
+
 # --- inputs ------------------------------------------------------------------------------------------------------
 
 
@@ -383,13 +399,38 @@ def test_feature_rivals_run_front_codec_and_back():
     assert (reports[0]["edge_parameters"], reports[0]["edge_macs"]) == (4 * 27 + 4, 4 * 27 * 36)
 
 
-def test_dataset_and_network_identities_follow_their_content():
+def test_dataset_and_network_identities_follow_their_content(tmp_path):
     assert results.dataset_id(Pictures()) == results.dataset_id(Pictures())
     assert results.dataset_id(Pictures(7)) != results.dataset_id(Pictures(6))
+    file = tmp_path / "picture"
+    file.write_bytes(b"1")
+    pictures = Pictures()
+    pictures.paths = [file]
+    before = results.dataset_id(pictures)
+    file.write_bytes(b"12")
+    assert results.dataset_id(pictures) != before
     first, second = Brightness(), Brightness()
     assert results.network_id(first) == results.network_id(second)
     second.threshold += 1
     assert results.network_id(first) != results.network_id(second)
+
+
+def test_other_code_or_another_device_finds_no_result(tmp_path, monkeypatch):
+    def rival():
+        return PixelRival(Pictures(), Brightness())
+
+    run(rival(), ["jpeg"], tmp_path, qualities={"jpeg": [50]})
+    known = len(list(tmp_path.iterdir()))
+    run(rival(), ["jpeg"], tmp_path, qualities={"jpeg": [50]})
+    assert len(list(tmp_path.iterdir())) == known
+    elsewhere = rival()
+    elsewhere.device = "elsewhere"
+    monkeypatch.setattr(elsewhere, "cloud", rival().cloud)
+    run(elsewhere, ["jpeg"], tmp_path, qualities={"jpeg": [50]})
+    assert len(list(tmp_path.iterdir())) == 2 * known
+    monkeypatch.setattr(evaluate, "code_id", lambda: "changed")
+    run(rival(), ["jpeg"], tmp_path, qualities={"jpeg": [50]})
+    assert len(list(tmp_path.iterdir())) == 3 * known
 
 
 def test_a_failing_picture_ends_the_sweep_with_its_error():

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from spic.errors import SpicError
 from spic.evaluate import Settings
 from spic.networks.cost import cost
 from spic.networks.fold import fold_batch_norm
-from spic.points import load_points
+from spic.points import load_points, select
 
 
 def curve(name, *markers):
@@ -135,6 +136,14 @@ def test_rate_at_an_accuracy_is_linear_in_log_rate_and_nan_outside():
     anchor = curve("a", (0.01, 60.0), (1.0, 70.0))
     assert rate_at(anchor, 65.0) == pytest.approx(0.1)
     assert math.isnan(rate_at(anchor, 71.0)) and math.isnan(rate_at(anchor, 59.0))
+
+
+def test_the_table_of_equal_accuracy_puts_a_curve_above_it_by_its_cheapest_point(tmp_path):
+    records = [record(), record(factor=1, bpp=2.0, top1=75.9), record(factor=2, bpp=0.1, top1=70.0),
+               rival(bpp=0.3, top1=75.5), rival("webp", bpp=0.3, top1=60.0)]
+    rows = tables.rates_at_equal_accuracy(read([write(tmp_path, *records)]))
+    assert [row["curve"] for row in rows] == ["JPEG", "S1", "WebP"]
+    assert rows[0]["bpp at 75.00"] == "under 0.3" and rows[2]["bpp at 75.00"] == "not reached"
 
 
 # --- reading results ---------------------------------------------------------------------------------------------
@@ -404,15 +413,42 @@ def test_run_command_measures_points_and_rivals_then_draws(tmp_path, monkeypatch
             return 0
         return main
 
-    monkeypatch.setattr(measure.val, "main", fake([record(), record(factor=1, bpp=0.2, top1=72.0)]))
+    def points(task, argv):
+        folder = Path(argv[argv.index("--output") + 1])
+        folder.mkdir(parents=True)
+        for factor in (*range(6), 99):
+            write(folder, record(factor=factor, bpp=0.1 + factor, top1=70.0 + factor / 10), name=f"S1_{factor}.json")
+        commands.append((task, argv))
+        return 0
+
+    monkeypatch.setattr(measure.val, "main", points)
     monkeypatch.setattr(measure.baselines, "main", fake([rival()]))
     monkeypatch.setattr(measure.learned, "main", fake([rival(codec="Variational")]))
-    monkeypatch.setattr(measure, "_measure_costs", lambda *arguments: None)
-    argv = ["run", "--task", "classification", "--limit", "1000", "--runs", str(tmp_path / "r")]
+    costs = [{"task": "classification", "benchmark": "scenes", "split_point": "S1", "compress_factor": 0, "edge_macs": 5e6}]
+    monkeypatch.setattr(measure, "point_costs", lambda *arguments: costs)
+    argv = ["run", "--task", "classification", "--limit", "1000", "--split_point", "S1", "--runs", str(tmp_path / "r")]
     assert main([*argv, "--output", str(tmp_path / "f")]) == 0
     told = (tmp_path / "f.csv").read_text()
     assert (tmp_path / "f.png").exists() and "S1" in told and "JPEG" in told and "Variational" in told
-    assert commands[0][0] == "classification" and "--limit" in commands[0][1] and "--limit" in commands[1][0]
+    assert told.count("\n") == 1 + 6 + 2, "a point that dict.yaml no longer lists is left out"
+    assert commands[0][0] == "classification" and all("--limit" in command[-1] for command in commands)
+
+
+def test_costs_are_measured_again_when_the_points_are_others(tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(measure, "point_costs", lambda benchmark, network, dataset, points, settings: measured.append(
+        [{"split_point": p.split_point, "compress_factor": p.compress_factor} for p in points]) or measured[-1])
+    benchmark, args = find("classification", "scenes"), Namespace(gpu=False, valdir=None, limit=2, backbone_weights=None, coder="rans")
+    points = select(load_points(), "classification", "scenes", ["S1"], ["all"])
+    for chosen in (points, points, points[:2]):
+        measure._measure_costs(benchmark, chosen, args, tmp_path / "costs.json")
+    assert [len(rows) for rows in measured] == [6, 2]
+
+
+def test_values_that_bypass_the_coder_are_told_and_travel(tmp_path):
+    comparison = read([write(tmp_path, record(uncoded_values_per_image=1000, bytes_per_image=10.0), rival())])
+    assert any("S1: up to 1,000 values per image reach the cloud uncoded" in note for note in comparison.notes)
+    assert [row["bytes"] for row in tables.time_to_answer(comparison) if row["curve"] == "S1"] == [str(15 + 4000)]
 
 
 def test_run_command_ends_with_the_code_of_a_failing_step(tmp_path, monkeypatch):

@@ -95,15 +95,15 @@ CODECS: dict[str, Codec] = {
         ),
         PillowCodec(
             "avif", "AVIF", "avif", "4:2:0", "quality", (0, 100), (12, 24, 38, 54, 70),
-            "speed 6", _avif, anatomy.avif_parts,
+            "speed 6, libavif's own tune", _avif, anatomy.avif_parts,
         ),
         VideoCodec(
-            "hevc", "libx265", "hevc", "QP", (0, 51), (44, 39, 34, 29, 24),
-            "one intra picture, preset slow, tune psnr", hevc_options, anatomy.hevc_parts,
+            "hevc", "libx265", "hevc", "CRF", (0, 51), (46, 41, 36, 31, 26),
+            "one intra picture, preset slow, tune ssim, aq-mode 1", hevc_options, anatomy.hevc_parts,
         ),
         VideoCodec(
-            "av1", "libsvtav1", "libdav1d", "CRF", (1, 63), (49, 40, 30, 21, 12),
-            "one intra picture, preset 5", av1_options, anatomy.av1_parts,
+            "av1", "libsvtav1", "libdav1d", "CRF", (1, 63), (58, 50, 42, 33, 22),
+            "one intra picture, preset 5, tune 3 (image quality)", av1_options, anatomy.av1_parts,
         ),
     )
 }

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spic.baselines.anatomy import Parts
-from spic.baselines.results import ResultCache, dataset_id, network_id
+from spic.baselines.results import ResultCache, code_id, dataset_id, network_id
 from spic.baselines.workers import Passage, Workers, transmit
 from spic.datasets.images import MEAN, STD
 from spic.networks.cost import cost
@@ -219,7 +219,7 @@ def sweep(rival: PixelRival, codecs: list[Any], metric: Callable[[], Any], about
 def _cached(rival: PixelRival, point: Point, metric: Callable[[], Any], cache: ResultCache, pool: Workers,
             batch_size: int, position: str = "") -> dict[str, Any]:
     coded = (point.codec.name, point.codec.settings, point.codec.version(), point.quality) if point.codec else ()
-    key = (rival.identity, *coded)
+    key = (code_id(), str(rival.device), rival.identity, *coded)
     record = cache.read(point.name, key)
     if record is None:
         with tqdm(total=len(rival.dataset), unit="img", desc=position + point.name, dynamic_ncols=True) as bar:

@@ -10,6 +10,7 @@ picture.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
@@ -18,6 +19,7 @@ from functools import cache
 from typing import Any, Callable
 
 import numpy as np
+from PIL import Image
 
 from spic.baselines.anatomy import Parts
 from spic.baselines.codecs import CODECS
@@ -71,12 +73,15 @@ def untile(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _as_picture(codec: str) -> tuple[Callable[..., bytes], Callable[..., np.ndarray]]:
+    inner = CODECS[codec]
+
     def pack(levels: np.ndarray, quality: int) -> bytes:
-        picture = tile(levels)
-        return CODECS[codec].encode(np.repeat(picture[..., None], 3, axis=2), quality)
+        buffer = io.BytesIO()
+        Image.fromarray(tile(levels)).save(buffer, inner.format, **inner.options(quality))
+        return buffer.getvalue()
 
     def unpack(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-        return untile(CODECS[codec].decode(data)[..., 1], shape)
+        return untile(inner.decode(data)[..., 1], shape)
 
     return pack, unpack
 

@@ -1,9 +1,12 @@
-"""Finished points on disk, keyed by all that decides their outcome: data, network, codec, its version, quality."""
+"""Finished points on disk, keyed by all that decides their outcome: data, network, device, codec, its version, quality,
+and the code that handles them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from spic.errors import SpicError
 from spic.points import write_atomically
 
 SAMPLED_IMAGES = 16
+PACKAGE = Path(__file__).parents[1]
+DECISIVE = ("metrics.py", *(f"baselines/{name}.py" for name in ("anatomy", "codecs", "evaluate", "features", "inputs", "video",
+                                                               "learned/codec", "learned/networks")))
 
 
 def _digest(*chunks: bytes) -> str:
@@ -23,11 +29,19 @@ def _digest(*chunks: bytes) -> str:
     return state.hexdigest()
 
 
+@cache
+def code_id() -> str:
+    """The sources that turn pictures into bytes and scores: a result of other code is no result of this one."""
+    return _digest(*((PACKAGE / name).read_bytes() for name in DECISIVE))
+
+
 def dataset_id(dataset: Any) -> str:
-    """Length, and pixels and labels of some images spread over the set."""
+    """Length, size and time of every file where there are files, pixels and labels of some images spread over the set."""
+    files = [os.stat(path) for path in getattr(dataset, "paths", [])]
+    stamps = repr([(file.st_size, file.st_mtime_ns) for file in files])
     chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, SAMPLED_IMAGES)})
     samples = [np.asarray(array) for index in chosen for array in (dataset.pixels(index), dataset.label(index))]
-    return _digest(str(len(dataset)).encode(), *(np.ascontiguousarray(array).tobytes() for array in samples))
+    return _digest(f"{len(dataset)} {stamps}".encode(), *(np.ascontiguousarray(array).tobytes() for array in samples))
 
 
 def network_id(network: Any) -> str:

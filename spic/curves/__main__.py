@@ -116,7 +116,7 @@ def figure(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     check_writable(args.output)
-    args.results = [measure.measure(args)]
+    args.results = measure.measure(args)
     figure(args)
 
 

@@ -76,3 +76,15 @@ def rate_at(curve: Curve, accuracy: float) -> float:
     if not len(rates) or not accuracies[0] <= accuracy <= accuracies[-1]:
         return math.nan
     return float(10 ** np.interp(accuracy, accuracies, np.log10(rates)))
+
+
+def bound_at(curve: Curve, accuracy: float) -> float:
+    """The lowest rate of a curve that lies above an accuracy altogether: less would have done. Else NaN."""
+    rates, accuracies = rising(curve)
+    return float(rates[0]) if len(rates) and accuracy < accuracies[0] else math.nan
+
+
+def told_rate(curve: Curve, accuracy: float) -> str:
+    """Bits per pixel at an accuracy, or on which side of the curve it lies."""
+    rate, bound = rate_at(curve, accuracy), bound_at(curve, accuracy)
+    return f"{rate:.4g}" if math.isfinite(rate) else f"under {bound:.4g}" if math.isfinite(bound) else "not reached"

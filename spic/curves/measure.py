@@ -18,7 +18,7 @@ from spic.curves.cost import point_costs
 from spic.evaluate import Settings
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
-from spic.points import load_points, select, write_atomically
+from spic.points import OperatingPoint, load_points, select, write_atomically
 
 SHARED = ("benchmark", "valdir", "backbone_weights", "limit", "gpu", "workers")  # said alike to both commands
 
@@ -45,45 +45,56 @@ def _words(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
     return [word for name, value in given if value is not None for word in (f"--{name}", str(value))]
 
 
-def measure(args: argparse.Namespace) -> Path:
-    """Run what is not done yet; returns the folder of results. A step that fails ends the command with its code."""
+def measure(args: argparse.Namespace) -> list[Path]:
+    """Run what is not done yet; returns the files of results. A step that fails ends the command with its code."""
     benchmark = args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED)
     folder = args.runs or Path("runs") / f"{benchmark}-{args.task}"
-    _check_names(find(args.task, benchmark), args)
+    found = find(args.task, benchmark)
+    points = _check_names(found, args)
     shared = _words(args, SHARED)
     _step(val.main(args.task, [*shared, "--coder", args.coder, "--split_point", *args.split_point,
                                "--compress_factor", "all", "--output", str(folder / "points")]))
-    rivals = ["--task", args.task, *shared]
+    rivals, learnt, costs = (folder / f"{name}.json" for name in ("rivals", "learned", "costs"))
+    common = ["--task", args.task, *shared]
     chosen = ["--codecs", *args.codecs] if args.codecs else []
-    _step(baselines.main([*rivals, *chosen, "--output", str(folder / "rivals.json")]))
-    _step(learned.main(["evaluate", *rivals, "--output", str(folder / "learned.json")]))  # names what is not there
-    _measure_costs(find(args.task, benchmark), args, folder / "costs.json")
-    for split_point in args.features:
-        output = str(folder / f"features-{split_point}.json")
-        _step(baselines.main([*rivals, "--features", split_point, "--output", output]))
-    return folder
+    _step(baselines.main([*common, *chosen, "--output", str(rivals)]))
+    _step(learned.main(["evaluate", *common, "--output", str(learnt)]))  # names what is not there
+    _measure_costs(found, points, args, costs)
+    features = {split_point: folder / f"features-{split_point}.json" for split_point in args.features}
+    for split_point, output in features.items():
+        _step(baselines.main([*common, "--features", split_point, "--output", str(output)]))
+    # by name: what an earlier dict.yaml or other options left in the folder stays out of the figure
+    return [*(folder / "points" / f"{point.split_point}_{point.compress_factor}.json" for point in points),
+            rivals, learnt, costs, *features.values()]
 
 
-def _check_names(benchmark: Benchmark, args: argparse.Namespace) -> None:
-    """What later steps would refuse is refused before the long first one."""
+def _check_names(benchmark: Benchmark, args: argparse.Namespace) -> list[OperatingPoint]:
+    """The points asked for. What later steps would refuse is refused before the long first one."""
     find_codecs(args.codecs)
     if args.features:
         network = benchmark.build_network(args.backbone_weights)
         for split_point in args.features:
             cut(network, split_point)
+    return select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
 
 
-def _measure_costs(benchmark: Benchmark, args: argparse.Namespace, output: Path) -> None:
+def _measure_costs(benchmark: Benchmark, points: list[OperatingPoint], args: argparse.Namespace, output: Path) -> None:
     """Edge cost and latency of the points, once; the reports do not hold them."""
-    if output.exists():
+    if _costs_told(output) == {(point.split_point, point.compress_factor) for point in points}:
         return
     device = pick_device(bool(args.gpu))
     dataset = benchmark.open_data(args.valdir, args.limit)
     network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
     network.to(device, memory_format=torch.channels_last)
-    points = select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
     rows = point_costs(benchmark, network, dataset, points, Settings(args.coder, device=device))
     write_atomically(output, (json.dumps({"costs": rows}, indent=1) + "\n").encode())
+
+
+def _costs_told(path: Path) -> set[tuple]:
+    try:
+        return {(row["split_point"], row["compress_factor"]) for row in json.loads(path.read_text())["costs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _step(code: int) -> None:

@@ -97,7 +97,7 @@ def read(paths: Iterable[Path | str], rate: str = "bpp") -> Comparison:
     unit = TASKS[first["task"]]
     notes = [f"{name} is missing: {reason}" for name, reason in sorted(missing.items())]
     return Comparison(first["task"], first["benchmark"], curves, _baseline(records, unit), first.get("images"),
-                      tuple(notes + _conditions(records) + _left_out(curves)), rate=rate)
+                      tuple(notes + _conditions(records) + _uncoded(records) + _left_out(curves)), rate=rate)
 
 
 def _load(paths: Iterable[Path | str]) -> tuple[list[dict], dict[str, str]]:
@@ -238,6 +238,16 @@ def _conditions(records: list[dict]) -> list[str]:
     told = {_name(record): f"{_name(record)}: chroma {record['chroma']}, {record['settings']}; "
             + ", ".join(record.get("versions", {}).values()) for record in records if "codec" in record}
     return [told[name] for name in sorted(told)]
+
+
+def _uncoded(records: list[dict]) -> list[str]:
+    """Published points whose bits are not all that crosses."""
+    most: dict[str, int] = {}
+    for record in records:
+        if record.get("uncoded_values_per_image"):
+            most[_name(record)] = max(most.get(_name(record), 0), record["uncoded_values_per_image"])
+    return [f"{name}: up to {values:,} values per image reach the cloud uncoded and are not in its bits: as published, it is "
+            "no split of the network" for name, values in most.items()]
 
 
 def _left_out(curves: Iterable[Curve]) -> list[str]:

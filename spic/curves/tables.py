@@ -7,11 +7,12 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at
-from spic.curves.results import Comparison, Point
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, bound_at, rate_at, told_rate
+from spic.curves.results import Comparison, Curve, Point
 
 LINKS = {"50 kbit/s": 50e3, "200 kbit/s": 200e3, "1 Mbit/s": 1e6, "5 Mbit/s": 5e6, "20 Mbit/s": 20e6,
          "100 Mbit/s": 100e6}
+UNCODED_BYTES = 4
 EDGE_STAGES, CLOUD_STAGES = ("front", "encoder", "encode"), ("decode", "decoder", "back", "network")
 SHARES = {
     "encoder parameters %": ("encoder_parameters", "front_parameters"), "encoder MACs %": ("encoder_macs", "front_macs"),
@@ -68,10 +69,15 @@ def rates_at_equal_accuracy(comparison: Comparison) -> Table:
     rates = {curve.name: rate_at(curve, accuracy) for curve in comparison.curves}
     least = min((rate for rate in rates.values() if math.isfinite(rate)), default=math.nan)
     named = f"bpp at {accuracy:.{comparison.unit.digits}f}"
+
+    def place(curve: Curve) -> float:
+        known = [rate for rate in (rates[curve.name], bound_at(curve, accuracy)) if math.isfinite(rate)]
+        return known[0] if known else math.inf
+
     return [
-        {"curve": name, named: f"{rate:.4g}" if math.isfinite(rate) else "not reached",
-         "times the least": f"{rate / least:.1f}" if math.isfinite(rate) else ""}
-        for name, rate in sorted(rates.items(), key=lambda item: (math.isnan(item[1]), item[1]))
+        {"curve": curve.name, named: told_rate(curve, accuracy),
+         "times the least": f"{rates[curve.name] / least:.1f}" if math.isfinite(rates[curve.name]) else ""}
+        for curve in sorted(comparison.curves, key=place)
     ]
 
 
@@ -87,9 +93,11 @@ def _seconds(point: Point, key: str, stages: Iterable[str]) -> float:
 
 
 def sent_bytes(point: Point) -> float:
-    """Mean bytes per image on the wire: payload and all that travels with it."""
+    """Mean bytes per image on the wire: payload and all that travels with it; uncoded values as float32."""
     ratio = point.mean("bpp_wire") / point.mean("bpp") if point.mean("bpp") else math.nan
-    return point.mean("bytes_per_image") * (ratio if math.isfinite(ratio) else 1.0)
+    uncoded = point.mean("uncoded_values_per_image")
+    coded = point.mean("bytes_per_image") * (ratio if math.isfinite(ratio) else 1.0)
+    return coded + (UNCODED_BYTES * uncoded if math.isfinite(uncoded) else 0)
 
 
 def time_to_answer(comparison: Comparison) -> Table:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rising
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, told_rate
 from spic.curves.results import Comparison, Curve
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
 
@@ -54,14 +54,6 @@ def spread_of(deltas: Iterable[Delta], unit: float = 1.0) -> Spread:
     deltas = list(deltas)
     return Spread(tuple(delta.value / unit for delta in deltas if not delta.note),
                   tuple(delta.note for delta in deltas if delta.note))
-
-
-def told_rate(curve: Curve, accuracy: float) -> str:
-    """Bits per pixel at an accuracy, or on which side of the curve it lies."""
-    rate, (rates, accuracies) = rate_at(curve, accuracy), rising(curve)
-    if math.isfinite(rate):
-        return f"{rate:.4g}"
-    return f"under {rates[0]:.4g}" if len(rates) and accuracy < accuracies[0] else "not reached"
 
 
 def told_delta(delta: Delta, form: str, unit: float = 1.0) -> str:
