@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> None:
             except SpicError as reason:
                 print(f"{codec.name}: not compared ({reason})", file=sys.stderr)
                 continue
-            version = next(line for line in told.splitlines() if re.search(r"\d\.\d", line))
+            version = next((line for line in told.splitlines() if re.search(r"\d\.\d", line)), "tells no version")
             print(f"{codec.name}: ours {codec.version()}; {tool.program}: {version.strip()}")
             rows += [row(codec.name, quality, images, folder) for quality in QUALITIES[codec.name]]
     print(aligned(rows))

@@ -52,6 +52,10 @@ class OperatingPoint:
         """The words a stream header carries, e.g. ``classification/scenes/S1/1``."""
         return f"{self.task}/{self.benchmark}/{self.split_point}/{self.compress_factor}"
 
+    def file_name(self, suffix: str) -> str:
+        """How files of measurements are called: ``S1_1.json``, ``S1_1.position.json``."""
+        return str(beside(Path(f"{self.split_point}_{self.compress_factor}{suffix}"), self.tables))
+
     @property
     def location(self) -> str:
         """S1 for S1 and US1: where the network is cut, apart from how the bottleneck was trained."""

@@ -16,7 +16,7 @@ from spic.coding.frequency import TABLES
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
 from spic.networks.fold import fold_batch_norm
-from spic.points import DICT_FILE, SHARED, beside, load_points, select, sha256
+from spic.points import DICT_FILE, SHARED, load_points, select, sha256
 
 _BATCH_SIZE = {"classification": 64, "segmentation": 4}
 
@@ -103,8 +103,7 @@ def _targets(path: Path | None, points: list, suffix: str) -> dict:
     if path is None:
         return {}
     single = len(points) == 1 and path.suffix == suffix
-    names = {point: beside(Path(f"{point.split_point}_{point.compress_factor}{suffix}"), point.tables) for point in points}
-    targets = {point: path if single else path / name for point, name in names.items()}
+    targets = {point: path if single else path / point.file_name(suffix) for point in points}
     for target in targets.values():
         check_writable(target)
     return targets

@@ -51,9 +51,12 @@ class PillowCodec:
         return f"{library} (Pillow {PIL.__version__})"
 
     def encode(self, image: np.ndarray, quality: int) -> bytes:
-        quality = check_quality(self, quality)
+        return self.write(Image.fromarray(check_rgb8(image)), quality)
+
+    def write(self, picture: Image.Image, quality: int) -> bytes:
+        """A picture of any mode that the format knows."""
         buffer = io.BytesIO()
-        Image.fromarray(check_rgb8(image)).save(buffer, self.format, **self.options(quality))
+        picture.save(buffer, self.format, **self.options(check_quality(self, quality)))
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> np.ndarray:

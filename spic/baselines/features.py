@@ -10,7 +10,6 @@ picture.
 
 from __future__ import annotations
 
-import io
 import math
 import struct
 import zlib
@@ -76,9 +75,7 @@ def _as_picture(codec: str) -> tuple[Callable[..., bytes], Callable[..., np.ndar
     inner = CODECS[codec]
 
     def pack(levels: np.ndarray, quality: int) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(tile(levels)).save(buffer, inner.format, **inner.options(quality))
-        return buffer.getvalue()
+        return inner.write(Image.fromarray(tile(levels)), quality)
 
     def unpack(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
         return untile(inner.decode(data)[..., 1], shape)

@@ -35,9 +35,16 @@ def code_id() -> str:
     return _digest(*((PACKAGE / name).read_bytes() for name in DECISIVE))
 
 
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        raise SpicError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def dataset_id(dataset: Any) -> str:
     """Length, size and time of every file where there are files, pixels and labels of some images spread over the set."""
-    files = [os.stat(path) for path in getattr(dataset, "paths", [])]
+    files = [_stat(path) for path in getattr(dataset, "paths", [])]
     stamps = repr([(file.st_size, file.st_mtime_ns) for file in files])
     chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, SAMPLED_IMAGES)})
     samples = [np.asarray(array) for index in chosen for array in (dataset.pixels(index), dataset.label(index))]

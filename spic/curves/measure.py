@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace) -> list[Path]:
     benchmark = args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED)
     folder = args.runs or Path("runs") / f"{benchmark}-{args.task}"
     found = find(args.task, benchmark)
-    points = _check_names(found, args)
+    points = _checked_points(found, args)
     shared = _words(args, SHARED)
     _step(val.main(args.task, [*shared, "--coder", args.coder, "--split_point", *args.split_point,
                                "--compress_factor", "all", "--output", str(folder / "points")]))
@@ -64,11 +64,11 @@ def measure(args: argparse.Namespace) -> list[Path]:
     for split_point, output in features.items():
         _step(baselines.main([*common, "--features", split_point, "--output", str(output)]))
     # by name: what an earlier dict.yaml or other options left in the folder stays out of the figure
-    return [*(folder / "points" / f"{point.split_point}_{point.compress_factor}.json" for point in points),
+    return [*(folder / "points" / point.file_name(".json") for point in points),
             rivals, learnt, costs, *features.values()]
 
 
-def _check_names(benchmark: Benchmark, args: argparse.Namespace) -> list[OperatingPoint]:
+def _checked_points(benchmark: Benchmark, args: argparse.Namespace) -> list[OperatingPoint]:
     """The points asked for. What later steps would refuse is refused before the long first one."""
     find_codecs(args.codecs)
     if args.features:

@@ -1,0 +1,83 @@
+"""What belongs into one figure: records become curves, foreign ones are refused."""
+
+import json
+import math
+
+import pytest
+
+from curve_cases import record, rival, write
+from spic.curves import tables
+from spic.curves.results import read
+from spic.errors import SpicError
+
+
+def test_records_become_curves_sorted_by_rate(tmp_path):
+    comparison = read([write(tmp_path, record(factor=0, bpp=0.3), record(factor=1, bpp=0.1), rival("jpeg2000"))])
+    assert [c.name for c in comparison.curves] == ["S1", "JPEG 2000"]
+    assert [p.setting for p in comparison.curves[0].points] == ["1", "0"]
+    assert comparison.baseline == 76.0
+    assert "JPEG 2000: chroma 4:2:0, plain; x 1.0" in comparison.notes
+
+
+def test_wire_rate_counts_all_bytes(tmp_path):
+    comparison = read([write(tmp_path, record(bpp=0.2))], "bpp_wire")
+    assert comparison.curves[0].points[0].bpp == pytest.approx(0.3)
+
+
+def test_coders_are_told_apart_only_where_they_differ(tmp_path):
+    both = read([write(tmp_path, record(), record(coder="rans", bpp=0.09), record("S2"))])
+    assert [c.name for c in both.curves] == ["S1 huffman", "S1 rans", "S2"]
+
+
+def test_seeds_become_a_mean_with_deviation(tmp_path):
+    records = [record(seed=seed, top1=70.0 + 2 * seed) for seed in range(3)]
+    comparison = read([write(tmp_path, *records)])
+    (point,) = comparison.curves[0].points
+    assert (point.accuracy, point.accuracy_deviation, point.seeds) == (72.0, 2.0, 3)
+
+
+def test_a_missing_codec_is_told_in_the_notes(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"reports": [rival()], "missing": {"avif": "this Pillow has none"}}))
+    assert "avif is missing: this Pillow has none" in read([path]).notes
+
+
+def test_points_that_cannot_be_drawn_stay_in_the_table_and_are_told(tmp_path):
+    comparison = read([write(tmp_path, record(), record(factor=1, top1=math.nan), record(factor=2, bpp=0.0))])
+    assert len(tables.points(comparison)) == 3
+    assert len(comparison.curves[0].drawable()) == 1
+    assert sum("is not drawn" in note for note in comparison.notes) == 2
+
+
+@pytest.mark.parametrize("records, words", [
+    ([record(), record(benchmark="imagenette")], "different data sets"),
+    ([record(), record(images=100)], "different numbers of images"),
+    ([record(), record(factor=1, baseline_top1=60.0)], "different networks"),
+    ([record(), record(top1=71.0)], "same seed"),
+    ([{"task": "dancing"}], "'task' must be one of"),
+    ([{key: value for key, value in record().items() if key != "bpp"}], "it lacks bpp"),
+    ([3], "not a result"),
+])
+def test_what_does_not_belong_into_one_figure_is_refused(tmp_path, records, words):
+    with pytest.raises(SpicError, match=words):
+        read([write(tmp_path, *records)])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2"])
+def test_a_file_that_is_not_json_is_named(tmp_path, content):
+    (tmp_path / "broken.json").write_text(content)
+    with pytest.raises(SpicError, match="broken.json: not JSON"):
+        read([tmp_path / "broken.json"])
+
+
+def test_a_folder_is_searched_and_foreign_json_in_it_passed_over(tmp_path):
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "deep", record())
+    (tmp_path / "state.json").write_text('{"epoch": 3}')
+    (tmp_path / "list.json").write_text("[1]")
+    assert len(read([tmp_path]).curves) == 1
+
+
+def test_a_folder_without_results_is_told(tmp_path):
+    with pytest.raises(SpicError, match="no results found"):
+        read([tmp_path])
