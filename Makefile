@@ -27,7 +27,7 @@ study: $(READY)
 	$(BIN)/python -m spic.study measure --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
 	$(BIN)/python -m spic.study report
 
-# The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e .[baselines]).
+# The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e .[rivals]).
 figure-scenes: $(READY)
 	$(BIN)/python -m spic.curves run --task classification --output Figures/scenes-classification
 	$(BIN)/python -m spic.curves run --task segmentation --output Figures/scenes-segmentation

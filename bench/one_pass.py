@@ -20,8 +20,9 @@ from machine import describe
 
 from spic import val
 from spic.benchmarks import EMBEDDED
-from spic.cli import check_writable, guarded, positive
+from spic.cli import guarded, positive
 from spic.errors import SpicError
+from spic.files import check_writable
 from spic.points import load_points
 
 SAME = ("images", "top1", "top5", "miou", "bpp", "bpp_wire", "bpp_bound", "escapes")

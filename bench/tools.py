@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from spic.baselines.codecs import CODECS, find_codecs
-from spic.baselines.inputs import to_rgb8
-from spic.baselines.video import pad_even, rgb_to_planes
+from spic.rivals.codecs import CODECS, find_codecs
+from spic.datasets.images import to_rgb8
+from spic.rivals.video import pad_even, rgb_to_planes
 from spic.cli import guarded, positive
 from spic.datasets import scenes
 from spic.datasets.images import evenly_spread, read_rgb

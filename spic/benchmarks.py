@@ -5,15 +5,12 @@ To add a benchmark of your own: one entry in BENCHMARKS and its operating points
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
-from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
@@ -21,7 +18,9 @@ from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights
 from spic import points
 from spic.datasets import camvid, coco, imagenet, scenes
 from spic.errors import SpicError, reason
+from spic.files import verify_file
 from spic.networks import NETWORKS
+from spic.networks.weights import load_strictly, read_state_dict
 from spic.networks.split import PUBLISHED_BRANCH
 
 
@@ -61,7 +60,7 @@ class Benchmark:
         if self.official:
             return _download(self.official)
         advice = "restore it from the repository, or train it again (README, Training)"
-        return read_state_dict(points.verify_file(self.backbone_file, self.name, advice))
+        return read_state_dict(verify_file(self.backbone_file, self.name, advice, points.ROOT))
 
 
 def _download(official) -> dict:
@@ -70,36 +69,6 @@ def _download(official) -> dict:
     except (OSError, URLError, RuntimeError) as error:
         raise SpicError(f"torchvision's weights {official} could not be downloaded ({reason(error)}); "
                         f"get {official.url} by other means and pass it with --backbone_weights FILE") from None
-
-
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from .safetensors, or from a torch file without executing any pickled code."""
-    if not Path(path).is_file():
-        raise SpicError(f"{path}: no such file; pass a torchvision state dict (.pth or .safetensors)")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = load_file(path) if Path(path).suffix == ".safetensors" else \
-                torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SpicError(f"{path}: holds no state dict (a mapping from names to tensors)")
-    return state
-
-
-def load_strictly(module: nn.Module, state: dict, path: Path) -> None:
-    """Load every parameter, or say in one line which of them do not fit."""
-    try:
-        module.load_state_dict(state)
-    except RuntimeError:
-        expected = module.state_dict()
-        missing = [key for key in expected if key not in state]
-        foreign = [key for key in state if key not in expected and not key.startswith("aux_classifier.")]
-        shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-        problems = [f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-                    for what, keys in (("missing", missing), ("unexpected", foreign), ("of another shape", shapes)) if keys]
-        raise SpicError(f"{path}: these weights do not fit the network ({'; '.join(problems)})") from None
 
 
 def _open_scenes(task: str, valdir: Path | None, limit: int | None):

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -59,25 +58,3 @@ def pick_device(gpu: bool) -> torch.device:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
-
-
-def check_writable(path: Path | None) -> None:
-    """Fail now, not after an hour, if ``path`` can not be written later."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.parent / f".{path.name}.{os.getpid()}.probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise SpicError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
-    if path.is_dir():
-        raise SpicError(f"{path}: is a folder, not a file; choose another name")
-
-
-def existing(path: Path) -> Path:
-    """``path``, which must be a file."""
-    if not path.is_file():
-        raise SpicError(f"{path}: no such file")
-    return path

@@ -20,15 +20,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from spic.benchmarks import load_strictly, read_state_dict
+from spic.networks.weights import load_strictly, read_state_dict
 from spic.bottleneck import Bottleneck, make_bottleneck
 from spic.coding import make_coder
 from spic.coding.frequency import FrequencyTable
 from spic.coding.stream import StreamHeader, StreamReader, StreamWriter
 from spic.errors import SpicError, StreamError
+from spic.files import verify_file
 from spic.networks.fold import fold_batch_norm
 from spic.networks.split import Back, Front, first, join, parts
-from spic.points import DICT_FILE, ROOT, SHARED, OperatingPoint, verify_file
+from spic.points import DICT_FILE, ROOT, SHARED, OperatingPoint
 from spic.published.importing import HOW_TO_GET
 from spic.quantize import dequantize, quantize
 

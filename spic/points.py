@@ -5,22 +5,18 @@ dict.yaml: task -> benchmark -> split point -> compress factor -> step, stride, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from spic.datasets import cache
 from spic.errors import SpicError, reason
 
 ROOT = Path(os.environ.get("SPIC_ROOT", Path(__file__).resolve().parents[1]))
 DICT_FILE = ROOT / "dict.yaml"
 TASKS = ("classification", "segmentation")
 SPLIT_POINTS = ("S1", "S2", "S3", "US1", "US2")
-CHECKSUMS = "checksums.json"
 SHARED = "shared"  # the kind of frequency table that every point has, as published
 
 
@@ -139,58 +135,3 @@ def _one_of(what: str, value: str, valid, where: str) -> str:
     if value not in valid:
         raise SpicError(f"unknown {what} {value!r}; {where} there are: {', '.join(valid)}")
     return value
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write under a temporary name beside ``path``, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def record_checksums(benchmark: str, files, root: Path = ROOT) -> None:
-    """Put the SHA-256 of weights and tables into Weights/<benchmark>/checksums.json; a file that is gone loses its."""
-    path = root / "Weights" / benchmark / CHECKSUMS
-    digests = {_name_in(root, file): sha256(file) if file.exists() else None for file in map(Path, files)}
-    with catalogue():
-        known = (json.loads(path.read_text()) if path.exists() else {}) | digests
-        kept = {name: digest for name, digest in sorted(known.items()) if digest}
-        write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
-
-
-def catalogue():
-    """Held while dict.yaml or a list of checksums is changed: several trainings record theirs at the same time."""
-    return cache.exclusive(cache.cache_root() / "catalogue.lock")
-
-
-def _name_in(root: Path, file: Path) -> str:
-    return str(file.resolve().relative_to(root.resolve()))
-
-
-def verify_file(path: Path, benchmark: str, how_to_get: str, root: Path = ROOT) -> Path:
-    """``path`` if it exists and is the file whose checksum is recorded for the benchmark, else a SpicError."""
-    if not path.is_file():
-        raise SpicError(f"{path}: no such file; {how_to_get}")
-    record = root / "Weights" / benchmark / CHECKSUMS
-    try:
-        expected = json.loads(record.read_text()).get(_name_in(root, path))
-    except (OSError, ValueError):
-        raise SpicError(f"{record}: missing or unreadable, so no file of {benchmark} can be checked; {how_to_get}") from None
-    if expected is None:
-        raise SpicError(f"{path}: has no checksum in {record}; {how_to_get}")
-    if sha256(path) != expected:
-        raise SpicError(f"{path}: truncated or altered (its SHA-256 differs from the one in {record}); {how_to_get}")
-    return path

@@ -13,8 +13,9 @@ import torch
 import torchvision
 
 from spic import __version__
+from spic.files import sha256, write_whole
 from spic.evaluate import TOTALS, Road
-from spic.points import SHARED, OperatingPoint, sha256, write_atomically
+from spic.points import SHARED, OperatingPoint
 
 _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
            ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
@@ -114,7 +115,7 @@ def _score(key: str, value: float) -> str:
 
 def write_json(path: Path, result: dict) -> None:
     """Write one record; the file appears complete or not at all."""
-    write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
+    write_whole(path, (json.dumps(result, indent=2) + "\n").encode())
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
@@ -123,4 +124,4 @@ def write_csv(path: Path, rows: list[dict]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())

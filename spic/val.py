@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 from spic import parallel, report
+from spic.files import check_writable, existing, sha256
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
-from spic.cli import boolean, check_writable, existing, guarded, natural, pick_device, positive
+from spic.cli import boolean, guarded, natural, pick_device, positive
 from spic.coding import CODERS, ENGINES
 from spic.coding.frequency import TABLES
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
 from spic.networks.fold import fold_batch_norm
-from spic.points import DICT_FILE, SHARED, load_points, select, sha256
+from spic.points import DICT_FILE, SHARED, load_points, select
 
 _BATCH_SIZE = {"classification": 64, "segmentation": 4}
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from spic.baselines.codecs import find_codecs
-from spic.baselines.features import FEATURE_CODECS
+from spic.rivals.codecs import find_codecs
+from spic.rivals.features import FEATURE_CODECS
 
 PRESENT = [codec.name for codec in find_codecs()[0]]
 FEATURE_PRESENT = [codec.name for codec in find_codecs(among=FEATURE_CODECS)[0]]

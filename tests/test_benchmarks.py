@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spic.benchmarks import BENCHMARKS, find, load_strictly, read_state_dict
+from spic.benchmarks import BENCHMARKS, find
+from spic.networks.weights import load_strictly, read_state_dict
 from spic.errors import SpicError
 from spic.networks import resnet50
 

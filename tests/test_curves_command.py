@@ -57,7 +57,7 @@ def test_run_command_measures_points_and_rivals_then_draws(tmp_path, monkeypatch
         return 0
 
     monkeypatch.setattr(measure.val, "main", points)
-    monkeypatch.setattr(measure.baselines, "main", fake([rival()]))
+    monkeypatch.setattr(measure.rival_command, "main", fake([rival()]))
     monkeypatch.setattr(measure.learned, "main", fake([rival(codec="Variational")]))
     costs = [{"task": "classification", "benchmark": "scenes", "split_point": "S1", "compress_factor": 0}]
     monkeypatch.setattr(measure, "point_costs", lambda *arguments: costs)

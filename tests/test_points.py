@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from spic.errors import SpicError
-from spic.points import ROOT, beside, load_points, record_checksums, select, verify_file
+from spic.files import record_checksums, verify_file
+from spic.points import ROOT, beside, load_points, select
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 GOOD = "classification: {mine: {S1: {0: {step: 2, stride: 2, channels: 8, weights: w, table: t}}}}"
@@ -93,7 +94,7 @@ def test_altered_truncated_missing_and_unknown_files_are_refused(tmp_path):
     folder.mkdir(parents=True)
     file = folder / "a.bin"
     file.write_bytes(b"weights")
-    with pytest.raises(SpicError, match="so no file of mine can be checked"):
+    with pytest.raises(SpicError, match="so no file beside it can be checked"):
         verify_file(file, "mine", "do this", tmp_path)
     record_checksums("mine", [file], tmp_path)
     assert verify_file(file, "mine", "do this", tmp_path) == file

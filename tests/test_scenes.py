@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spic.datasets import cache, drawing, scenes
+from spic import files
+from spic.datasets import drawing, scenes
 from spic.datasets.shapes import SHAPES
 from spic.errors import SpicError
 
@@ -202,7 +203,7 @@ def test_two_processes_asking_at_once_draw_one_set(own_cache):
 
 def test_too_little_disk_space_is_found_before_drawing(monkeypatch, own_cache, capsys):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage(10 ** 9, 10 ** 9, 10 ** 6))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage(10 ** 9, 10 ** 9, 10 ** 6))
     assert scenes.main(["--task", "classification"]) == 2
     message = capsys.readouterr().err
     assert "1 MB are free" in message and message.count("\n") == 1

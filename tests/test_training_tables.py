@@ -14,8 +14,9 @@ from spic.bottleneck import make_bottleneck
 from spic.coding import CODERS, FrequencyTable, make_coder
 from spic.coding.frequency import TABLES, ZONES, SymbolCounter
 from spic.errors import SpicError
+from spic.files import verify_file
 from spic.pipeline import load_table
-from spic.points import SHARED, load_points, verify_file
+from spic.points import SHARED, load_points
 from spic.training.tables import count_table, count_tables, write_tables
 
 SHAPE = (2, 3, 4)

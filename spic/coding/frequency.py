@@ -29,7 +29,7 @@ import numpy as np
 from spic.coding.clusters import cluster
 from spic.coding.symbols import symbol_matrix
 from spic.errors import SpicError
-from spic.points import write_atomically
+from spic.files import write_whole
 
 FORMAT_VERSION = 1
 MAX_TABLE_SYMBOL = 65535
@@ -112,7 +112,7 @@ class FrequencyTable:
     def save(self, path: str | Path) -> None:
         """Write the table; the file appears complete or not at all."""
         try:
-            write_atomically(Path(path), (json.dumps(self.to_json()) + "\n").encode())
+            write_whole(Path(path), (json.dumps(self.to_json()) + "\n").encode())
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be written ({error.strerror})") from None
 

@@ -16,12 +16,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spic.cli import check_writable, guarded
+from spic.cli import guarded
 from spic.curves import measure, paper, tables
 from spic.curves.figure import draw, rendered
 from spic.curves.results import RATES, Comparison, read
 from spic.errors import SpicError
-from spic.points import write_atomically
+from spic.files import check_writable, write_whole
 from spic.report import aligned
 
 
@@ -36,7 +36,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _add_results(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("results", nargs="+", type=Path, help="JSON files of val.py or spic.baselines, or their folders")
+    verb.add_argument("results", nargs="+", type=Path, help="JSON files of val.py or spic.rivals, or their folders")
     verb.add_argument("--rate", choices=RATES, default="bpp", help="which bits count (default: %(default)s)")
 
 
@@ -106,7 +106,7 @@ def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = 
     for ending, data in parts.items():
         file = output.with_name(output.name + ending)
         check_writable(file)
-        write_atomically(file, data)
+        write_whole(file, data)
         print(file)
 
 
@@ -129,7 +129,7 @@ def _show(table: tables.Table, output: Path | None) -> None:
     print(aligned(table))
     if output:
         check_writable(output)
-        write_atomically(output, tables.as_csv(table).encode())
+        write_whole(output, tables.as_csv(table).encode())
 
 
 def bd(args: argparse.Namespace) -> None:

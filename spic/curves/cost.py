@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.baselines.evaluate import normalise
+from spic.rivals.evaluate import normalise
 from spic.benchmarks import Benchmark
 from spic.evaluate import Settings, lay_roads
 from spic.networks.cost import cost

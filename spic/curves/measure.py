@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 
 from spic import val
-from spic.baselines import __main__ as baselines
-from spic.baselines.codecs import find_codecs
-from spic.baselines.learned import __main__ as learned
+from spic.files import write_whole
+from spic.rivals import __main__ as rival_command
+from spic.rivals.codecs import find_codecs
+from spic.rivals.learned import __main__ as learned
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
 from spic.cli import boolean, pick_device, positive
 from spic.curves.cost import point_costs
 from spic.evaluate import Settings
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
-from spic.points import OperatingPoint, load_points, select, write_atomically
+from spic.points import OperatingPoint, load_points, select
 
 SHARED = ("benchmark", "valdir", "backbone_weights", "limit", "gpu", "workers")  # said alike to both commands
 
@@ -57,12 +58,12 @@ def measure(args: argparse.Namespace) -> list[Path]:
     rivals, learnt, costs = (folder / f"{name}.json" for name in ("rivals", "learned", "costs"))
     common = ["--task", args.task, *shared]
     chosen = ["--codecs", *args.codecs] if args.codecs else []
-    _step(baselines.main([*common, *chosen, "--output", str(rivals)]))
+    _step(rival_command.main([*common, *chosen, "--output", str(rivals)]))
     _step(learned.main(["evaluate", *common, "--output", str(learnt)]))  # names what is not there
     _measure_costs(found, points, args, costs)
     features = {split_point: folder / f"features-{split_point}.json" for split_point in args.features}
     for split_point, output in features.items():
-        _step(baselines.main([*common, "--features", split_point, "--output", str(output)]))
+        _step(rival_command.main([*common, "--features", split_point, "--output", str(output)]))
     # by name: what an earlier dict.yaml or other options left in the folder stays out of the figure
     return [*(folder / "points" / point.file_name(".json") for point in points),
             rivals, learnt, costs, *features.values()]
@@ -87,7 +88,7 @@ def _measure_costs(benchmark: Benchmark, points: list[OperatingPoint], args: arg
     network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
     network.to(device, memory_format=torch.channels_last)
     rows = point_costs(benchmark, network, dataset, points, Settings(args.coder, device=device))
-    write_atomically(output, (json.dumps({"costs": rows}, indent=1) + "\n").encode())
+    write_whole(output, (json.dumps({"costs": rows}, indent=1) + "\n").encode())
 
 
 def _costs_told(path: Path) -> set[tuple]:

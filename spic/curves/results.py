@@ -90,7 +90,7 @@ def read(paths: Iterable[Path | str], rate: str = "bpp") -> Comparison:
     """Result files and folders of them → one comparison; SpicError when they do not belong into one figure."""
     records, missing = _load(paths)
     if not records:
-        raise SpicError("no results found: name JSON files written by val.py or spic.baselines, or folders of them")
+        raise SpicError("no results found: name JSON files written by val.py or spic.rivals, or folders of them")
     _check_one_origin(records)
     curves = tuple(_curve(name, members, rate) for name, members in _by_curve(records).items())
     first = records[0]

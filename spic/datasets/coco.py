@@ -17,9 +17,9 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from spic.datasets import cache
 from spic.datasets.images import MEAN, STD, UnreadableImage, evenly_spread, read_rgb
 from spic.errors import SpicError
+from spic.files import cache_root, make_folder, write_whole
 
 CROP = 513
 IMAGE_SIZE = (CROP, CROP)
@@ -114,15 +114,15 @@ class CocoSegmentation(Dataset):
     def _qualifying_images(self, digest: str) -> list[int]:
         """The ids of all images with enough labelled pixels; found once per annotation file and category list."""
         key = hashlib.sha256(f"{digest} {list(self._class_of)} {LEAST_LABELLED_PIXELS}".encode()).hexdigest()
-        path = cache.cache_root() / "coco" / f"{key}.json"
+        path = cache_root() / "coco" / f"{key}.json"
         known = self._read_list(path)
         if known is not None:
             return known
         ids = [number for number in tqdm(self._coco.imgs, "looking for labelled images", unit="image")
                if np.count_nonzero(self.class_mask(number)) > LEAST_LABELLED_PIXELS]
         try:
-            cache.make_folder(path.parent)
-            cache.write_whole(path, json.dumps({"images": ids, "count": len(ids)}).encode())
+            make_folder(path.parent)
+            write_whole(path, json.dumps({"images": ids, "count": len(ids)}).encode())
         except SpicError as error:
             print(f"note: the list of labelled images is not kept: {error}", file=sys.stderr)
         return ids

@@ -32,9 +32,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from spic.cli import guarded, natural, positive
-from spic.datasets import cache, coco, drawing, imagenet
+from spic.datasets import coco, drawing, imagenet
 from spic.datasets.shapes import SHAPES
 from spic.errors import SpicError
+from spic.files import cache_root, check_disk_space, exclusive, make_folder, write_whole
 
 SHAPE_NAMES = tuple(SHAPES)
 CLASSES = tuple(f"{shape}_{texture}" for shape in SHAPES for texture in drawing.TEXTURES)  # already in sorted order
@@ -179,8 +180,8 @@ def _write_classification_extras(folder: Path, split: str, count: int, seed: int
 
 
 def _write_segmentation_extras(folder: Path, split: str, count: int, seed: int) -> None:
-    cache.make_folder(folder / "annotations")
-    cache.write_whole(folder / "annotations" / f"instances_{split}2017.json", _annotations(split, count, seed))
+    make_folder(folder / "annotations")
+    write_whole(folder / "annotations" / f"instances_{split}2017.json", _annotations(split, count, seed))
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,8 @@ def _write_picture(folder: Path, task: str, split: str, seed: int, index: int) -
     """Draw and write one picture unless a former run did; its SHA-256 and size."""
     path = folder / _TASKS[task].name(split, index)
     if not path.exists():
-        cache.make_folder(path.parent)
-        cache.write_whole(path, _jpeg(_TASKS[task].draw(seed, split, index)[0]))
+        make_folder(path.parent)
+        write_whole(path, _jpeg(_TASKS[task].draw(seed, split, index)[0]))
     data = path.read_bytes()
     return hashlib.sha256(data).digest(), len(data)
 
@@ -257,9 +258,9 @@ def _generate(folder: Path, task: str, split: str, count: int, seed: int, worker
     if folder.exists():  # pictures were deleted or altered: draw what is missing
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(folder)
-    cache.make_folder(unfinished)
+    make_folder(unfinished)
     done = sum(1 for _ in unfinished.rglob("*.jpg"))
-    cache.check_disk_space(unfinished, (count - done) * _TASKS[task].bytes_per_picture, f"drawing {count} scenes")
+    check_disk_space(unfinished, (count - done) * _TASKS[task].bytes_per_picture, f"drawing {count} scenes")
     try:
         digest, total = _write_pictures(unfinished, task, split, count, seed, workers)
     except BrokenProcessPool as error:
@@ -267,7 +268,7 @@ def _generate(folder: Path, task: str, split: str, count: int, seed: int, worker
     _TASKS[task].write_extras(unfinished, split, count, seed)
     marker = {"version": _TASKS[task].version, "task": task, "split": split, "seed": seed, "count": count, "bytes": total,
               "sha256": digest}
-    cache.write_whole(unfinished / "complete.json", json.dumps(marker, indent=1).encode())
+    write_whole(unfinished / "complete.json", json.dumps(marker, indent=1).encode())
     os.replace(unfinished, folder)
 
 
@@ -282,10 +283,10 @@ def ensure_scenes(task: str, split: str = "val", count: int | None = None, seed:
     count = _TASKS[task].validation_count if count is None else count
     if count < 1:
         raise SpicError(f"a scenes set needs at least one picture, not {count}")
-    root = Path(root) if root else cache.cache_root()
+    root = Path(root) if root else cache_root()
     folder = root / f"scenes-v{_TASKS[task].version}-seed{seed}-{task}-{split}-{count}"
     if not _is_complete(folder, count):
-        with cache.exclusive(root / f"{folder.name}.lock"):
+        with exclusive(root / f"{folder.name}.lock"):
             if not _is_complete(folder, count):
                 _generate(folder, task, split, count, seed, workers or _available_cores())
     return folder

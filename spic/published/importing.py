@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from spic.errors import SpicError
-from spic.points import DICT_FILE, OperatingPoint, record_checksums, verify_file, write_atomically
+from spic.files import record_checksums, verify_file, write_whole
+from spic.points import DICT_FILE, OperatingPoint
 from spic.published.checkpoints import read_checkpoint
 from spic.published.layout import ARCHIVE_URL, Artefact, artefacts, published_points
 from spic.published.source import read_files
@@ -76,7 +77,7 @@ def _import_files(source: str, wanted: dict[str, Artefact], root: Path, summary:
 def import_file(artefact: Artefact, data: bytes, root: Path) -> None:
     """Check, convert and write one published file, then record the checksum of what was written."""
     content = _CONVERT[artefact.kind](artefact.check(data), artefact)
-    write_atomically(artefact.target, content)
+    write_whole(artefact.target, content)
     record_checksums(artefact.point.benchmark, [artefact.target], root)
 
 

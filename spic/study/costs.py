@@ -13,12 +13,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from spic.benchmarks import Benchmark, find
+from spic.files import write_whole
 from spic.curves.cost import LATENCY_IMAGES, point_costs
 from spic.evaluate import Settings
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
 from spic.pipeline import make_halves
-from spic.points import OperatingPoint, load_points, select, write_atomically
+from spic.points import OperatingPoint, load_points, select
 from spic.training.backbone import RECIPES
 from spic.training.sources import SOURCES
 
@@ -45,7 +46,7 @@ def write(name: str, task: str, catalogue: Path, data: Path | None, output: Path
     whole = {"parameters": sum(parameter.numel() for parameter in network.parameters()),
              "load_seconds": load_seconds, "training_pictures": pictures,
              "training_seconds": pictures * network_seconds_per_picture(benchmark, RECIPES[name, task])}
-    write_atomically(output, (json.dumps({"costs": rows, "network": whole}, indent=1) + "\n").encode())
+    write_whole(output, (json.dumps({"costs": rows, "network": whole}, indent=1) + "\n").encode())
 
 
 def timed(work: Callable, clock: Callable[[], float] = time.perf_counter) -> tuple[float, object]:

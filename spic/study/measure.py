@@ -17,7 +17,8 @@ from pathlib import Path
 
 from spic import val
 from spic.errors import SpicError
-from spic.points import DICT_FILE, SHARED, load_points, write_atomically
+from spic.files import write_whole
+from spic.points import DICT_FILE, SHARED, load_points
 from spic.study import costs, plan
 from spic.study.train import folder
 from spic.training import recount
@@ -98,4 +99,4 @@ def _sort(source: Path, target: Path, notes: dict[str, dict]) -> None:
         groups[name].append({**record, "curve": f"{record['split_point']} {what['estimator']}", "seed": what["seed"],
                              "estimator": what["estimator"], "compress_factor": what["place"]})
     for name, members in groups.items():
-        write_atomically(target / f"{name}.json", (json.dumps({"reports": members}, indent=1) + "\n").encode())
+        write_whole(target / f"{name}.json", (json.dumps({"reports": members}, indent=1) + "\n").encode())

@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from spic.errors import SpicError
-from spic.points import write_atomically
+from spic.files import write_whole
 from spic.training import grid
 from spic.training.grid import Job
 from spic.training.rate import ESTIMATORS
@@ -91,7 +91,7 @@ def note(root: Path, planned: Iterable[Trial]) -> None:
         if differing:
             raise SpicError(f"{root / TRIALS}: {trial.job.name} was trained otherwise ({'; '.join(differing)}); "
                             "choose another --runs folder, or delete this one")
-    write_atomically(root / TRIALS, (json.dumps(known, indent=1) + "\n").encode())
+    write_whole(root / TRIALS, (json.dumps(known, indent=1) + "\n").encode())
 
 
 def read_notes(root: Path) -> dict[str, dict]:

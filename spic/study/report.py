@@ -14,11 +14,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from spic.cli import check_writable
 from spic.curves.__main__ import write_figure
 from spic.curves.results import Comparison
 from spic.errors import SpicError
-from spic.points import write_atomically
+from spic.files import check_writable, write_whole
 from spic.published import audit, audit_report
 from spic.study import claims, cost_claims
 from spic.study.claims import ABSENT, Finding
@@ -52,7 +51,7 @@ def report(args: argparse.Namespace) -> None:
     texts |= _audit(args.points)
     page = spliced(page, texts)
     page = spliced(page, {"summary": table(summary(page)) + "\n"})
-    write_atomically(args.output, page.encode())
+    write_whole(args.output, page.encode())
     for name in texts.keys() - {match["name"] for match in BLOCK.finditer(page)}:
         print(f"note: {args.output} has no place for: {name}")
 

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from spic.errors import SpicError
+from spic.files import record_checksums, write_whole
 from spic.networks import NETWORKS
-from spic.points import ROOT, record_checksums, write_atomically
+from spic.points import ROOT
 from spic.training import checkpoint, parallel
 from spic.training.augment import RandomCrop, augmented
 from spic.training.sources import SOURCES
@@ -203,8 +204,8 @@ def write_weights(network: nn.Module, benchmark: str, task: str) -> None:
     """float16 halves the files; loading converts back, and the lost digits lie far below those of training."""
     half = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
     path = weights_file(benchmark, task)
-    write_atomically(path, save({name: value.contiguous() for name, value in half.items()}))
-    record_checksums(benchmark, [path])
+    write_whole(path, save({name: value.contiguous() for name, value in half.items()}))
+    record_checksums(benchmark, [path], ROOT)
 
 
 def main(argv: list[str] | None = None) -> int:

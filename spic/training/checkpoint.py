@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from spic.errors import SpicError
-from spic.points import write_atomically
+from spic.files import write_whole
 
 
 class Run:
@@ -23,7 +23,7 @@ class Run:
         buffer = io.BytesIO()
         states = {name: part.state_dict() for name, part in parts.items()}
         torch.save({"identity": self.identity, "done": done, "parts": states}, buffer)
-        write_atomically(self.path, buffer.getvalue())
+        write_whole(self.path, buffer.getvalue())
 
     def restore(self, **parts) -> int:
         """Load what ``save`` stored into the parts; how much was done, 0 without a checkpoint."""

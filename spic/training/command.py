@@ -13,13 +13,15 @@ import torch
 from spic import parallel
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.bottleneck import make_bottleneck
-from spic.cli import boolean, check_writable, guarded, natural, pick_device, positive
+from spic.cli import boolean, guarded, natural, pick_device, positive
 from spic.coding.frequency import TABLES
 from spic.errors import SpicError
+from spic.files import check_writable
 from spic.networks import cut
 from spic.points import SPLIT_POINTS
 from spic.training.checkpoint import Run
-from spic.training.features import FeatureSet, compute, fingerprint
+from spic.training.features import FeatureSet, compute
+from spic.networks.weights import fingerprint
 from spic.training.fit import DISTORTIONS, Options, Trainee, fit, identity
 from spic.training.outcome import write_outcome
 from spic.training.parallel import cores

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.datasets import cache
 from spic.datasets.images import evenly_spread
 from spic.errors import SpicError
+from spic.files import cache_root, check_disk_space, make_folder, write_whole
 from spic.networks import cut_many
-from spic.points import write_atomically
+from spic.networks.weights import fingerprint
 
 BATCH = 16
 
@@ -105,18 +105,10 @@ class Views:
         return f"{paths} {len(self.indices)} {self.crop} {self.per_image} {self.seed} {self.dataset.image_size}"
 
 
-def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def compute(network: nn.Module, cuts: list[str], views: Views, threads: int, dtype=torch.bfloat16,
             folder: Path | None = None) -> dict[str, FeatureSet]:
     """Feature sets at several cuts (in order of depth) from one pass; those already in the cache are read back."""
-    folder = folder or cache.cache_root() / "features"
+    folder = folder or cache_root() / "features"
     key = hashlib.sha256(f"{fingerprint(network)} {views.identity} {dtype}".encode()).hexdigest()[:24]
     stores = {name: folder / f"{key}-{name}" for name in cuts}
     missing = [name for name in cuts if not (stores[name] / "complete.json").exists()]
@@ -131,8 +123,8 @@ def _fill(network, cuts: list[str], views: Views, threads: int, dtype, stores: d
     shapes = _shapes(fronts, image)
     need = sum(len(views) * math.prod(shape) * dtype.itemsize for shape in shapes)
     for name in cuts:
-        cache.make_folder(stores[name])
-    cache.check_disk_space(stores[cuts[0]], need, "keeping the front's features")
+        make_folder(stores[name])
+    check_disk_space(stores[cuts[0]], need, "keeping the front's features")
     files = [_mapped(stores[name] / "features.bin", (len(views), *shape), dtype) for name, shape in zip(cuts, shapes)]
     targets = None if target is None else torch.zeros(len(views), *target.shape, dtype=torch.int16)
 
@@ -183,7 +175,7 @@ def _complete(store: Path, shape, dtype, targets: Tensor | None, image_size) -> 
         _mapped(store / "targets.bin", tuple(targets.shape), torch.int16).copy_(targets)
     note = {"shape": shape, "dtype": str(dtype).removeprefix("torch."), "image_size": image_size,
             "targets": None if targets is None else list(targets.shape)}
-    write_atomically(store / "complete.json", json.dumps(note).encode())
+    write_whole(store / "complete.json", json.dumps(note).encode())
 
 
 def _open(store: Path, window: int | None) -> FeatureSet:

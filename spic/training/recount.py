@@ -16,12 +16,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spic.benchmarks import EMBEDDED, Benchmark, find
-from spic.cli import check_writable, guarded, positive
+from spic.cli import guarded, positive
 from spic.coding.frequency import TABLES
 from spic.errors import SpicError
+from spic.files import check_writable, verify_file
 from spic.networks.split import depth
 from spic.pipeline import load_bottleneck
-from spic.points import DICT_FILE, TASKS, OperatingPoint, beside, load_points, select, verify_file
+from spic.points import DICT_FILE, TASKS, OperatingPoint, beside, load_points, select
 from spic.training.features import Views, compute
 from spic.training.parallel import cores
 from spic.training.sources import SOURCES, Source, Unlabelled

@@ -12,9 +12,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spic.bottleneck import Bottleneck
+from spic.files import catalogue, record_checksums, write_whole
 from spic.coding.frequency import TABLES, FrequencyTable, SymbolCounter
 from spic.networks.fold import fold_batch_norm
-from spic.points import ROOT, SHARED, TASKS, beside, catalogue, record_checksums, write_atomically
+from spic.points import ROOT, SHARED, TASKS, beside
 from spic.quantize import quantize
 
 BATCH = 16
@@ -65,7 +66,7 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, task: str, benchm
     Tables of other kinds that belonged to earlier weights are deleted.
     """
     names = file_names(task, benchmark, split_point, factor)
-    write_atomically(root / names["weights"], save(half_state(bottleneck)))
+    write_whole(root / names["weights"], save(half_state(bottleneck)))
     stale = [beside(root / names["table"], kind) for kind in TABLES if kind != SHARED]
     for file in stale:
         file.unlink(missing_ok=True)
@@ -101,7 +102,7 @@ def record_entry(path: Path, keys: tuple[str, str, str, int], entry: dict) -> No
     factors = tree.setdefault(task, {}).setdefault(benchmark, {}).setdefault(split_point, {})
     factors[factor] = entry
     head = [line for line in text.splitlines() if line.startswith("#")]
-    write_atomically(path, ("\n".join([*head, *_lines(tree)]) + "\n").encode())
+    write_whole(path, ("\n".join([*head, *_lines(tree)]) + "\n").encode())
 
 
 def _lines(tree: dict):

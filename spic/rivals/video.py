@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spic.baselines.anatomy import Anatomist, Parts
-from spic.baselines.inputs import check_quality, check_rgb8
+from spic.rivals.anatomy import Anatomist, Parts
+from spic.rivals.inputs import check_quality, check_rgb8
 from spic.errors import SpicError
 
 LEAST_SIDE = 16

@@ -8,19 +8,19 @@ import copy
 import torch
 from torch import nn
 
-from spic.baselines.evaluate import PixelRival, sweep
-from spic.baselines.learned import store
-from spic.baselines.learned.codec import LearnedCodec, StudentRival
-from spic.baselines.learned.recipes import CURVES
-from spic.baselines.results import ResultCache
+from spic.rivals.evaluate import PixelRival, sweep
+from spic.rivals.learned import store
+from spic.rivals.learned.codec import LearnedCodec, StudentRival
+from spic.rivals.learned.recipes import CURVES
+from spic.rivals.results import ResultCache
 from spic.benchmarks import Benchmark
 from spic.cli import pick_device
-from spic.datasets.cache import cache_root
 from spic.errors import SpicError
+from spic.files import cache_root
 from spic.metrics import METRICS
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
-from spic.training.features import fingerprint
+from spic.networks.weights import fingerprint
 
 
 def measure(benchmark: Benchmark, args: argparse.Namespace) -> tuple[list[dict], dict[str, str]]:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from spic.errors import SpicError
-from spic.points import write_atomically
+from spic.files import write_whole
 
 SAMPLED_IMAGES = 16
 PACKAGE = Path(__file__).parents[1]
-DECISIVE = ("metrics.py", *(f"baselines/{name}.py" for name in ("anatomy", "codecs", "evaluate", "features", "inputs", "video",
+DECISIVE = ("metrics.py", *(f"rivals/{name}.py" for name in ("anatomy", "codecs", "evaluate", "features", "inputs", "video",
                                                                "learned/codec", "learned/networks")))
 
 
@@ -51,14 +50,6 @@ def dataset_id(dataset: Any) -> str:
     return _digest(f"{len(dataset)} {stamps}".encode(), *(np.ascontiguousarray(array).tobytes() for array in samples))
 
 
-def network_id(network: Any) -> str:
-    """All parameters and buffers of a module; a plain function has no identity of its own."""
-    if not isinstance(network, torch.nn.Module):
-        return "function"
-    state = network.state_dict()
-    return _digest(*(name.encode() + tensor.cpu().contiguous().numpy().tobytes() for name, tensor in state.items()))
-
-
 class ResultCache:
     """One JSON file per point in a folder; a file that does not read is computed again. `folder` None keeps nothing."""
 
@@ -81,6 +72,6 @@ class ResultCache:
             return
         path = self._path(name, key)
         try:
-            write_atomically(path, json.dumps(record).encode())
+            write_whole(path, json.dumps(record).encode())
         except OSError as error:
             raise SpicError(f"cannot write {path} ({error.strerror}); choose another folder for results") from None

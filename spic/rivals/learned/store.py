@@ -14,13 +14,15 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from spic.baselines.learned import networks as rivals
-from spic.baselines.learned.recipes import CURVES
-from spic.benchmarks import Benchmark, load_strictly
+from spic.rivals.learned import networks as rivals
+from spic.rivals.learned.recipes import CURVES
+from spic.benchmarks import Benchmark
+from spic.networks.weights import load_strictly
 from spic.errors import SpicError
+from spic.files import record_checksums, sha256, verify_file, write_whole
 from spic.networks import NETWORKS, cut
-from spic.points import ROOT, record_checksums, sha256, verify_file, write_atomically
-from spic.training.features import fingerprint
+from spic.points import ROOT
+from spic.networks.weights import fingerprint
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,18 @@ def write(job, rate: int, architecture: dict, model: nn.Module) -> Path:
     state = {name: (value.half() if name in parameters else value).contiguous()
              for name, value in model.state_dict().items()}
     path = weights_file(job.root, job.benchmark, job.model, rate)
-    write_atomically(path, save(state))
+    write_whole(path, save(state))
     options = {"model": job.model, "architecture": architecture, "recipe": asdict(job.recipe), "rates": rate + 1,
                "network": fingerprint(job.network) if job.network else None}
     listed = options_file(job.root, job.benchmark, job.model)
-    write_atomically(listed, (json.dumps(options, indent=1) + "\n").encode())
+    write_whole(listed, (json.dumps(options, indent=1) + "\n").encode())
     record_checksums(job.benchmark.name, [path, listed], job.root)
     return path
 
 
 def read(root: Path, benchmark: Benchmark, model: str) -> Trained:
     """A rival's files, checked; SpicError that says what to do when they are absent or altered."""
-    advice = f"train it: python -m spic.baselines.learned train --model {model} --task {benchmark.task} " \
+    advice = f"train it: python -m spic.rivals.learned train --model {model} --task {benchmark.task} " \
              f"--benchmark {benchmark.name}"
     listed = verify_file(options_file(root, benchmark, model), benchmark.name, advice, root)
     files = []

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from spic import benchmarks
-from spic.baselines.evaluate import normalise
-from spic.baselines.learned import __main__ as command
-from spic.baselines.learned.recipes import RECIPES, Recipe
+from spic.rivals.evaluate import normalise
+from spic.rivals.learned import __main__ as command
+from spic.rivals.learned.recipes import RECIPES, Recipe
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError, StreamError
 from spic.networks import cut, resnet50
@@ -27,7 +27,7 @@ SMALL = ("--hidden", "8", "--latent", "6", "--epochs", "1", "--refine", "1", "--
 def learned():
     """The modules that stand on compressai."""
     pytest.importorskip("compressai", reason="compressai is not installed: pip install -e .[learned]")
-    from spic.baselines.learned import codec, lessons, networks, store, training
+    from spic.rivals.learned import codec, lessons, networks, store, training
 
     modules = dict(codec=codec, lessons=lessons, networks=networks, store=store, training=training)
     return type("Learned", (), modules)
@@ -324,7 +324,7 @@ def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learn
 def test_untrained_rivals_are_named_and_nothing_breaks(tiny, tmp_path, capsys):
     code, found = evaluate(tmp_path)
     assert code == 0 and found["reports"] == [] and set(found["missing"]) == {"Variational", "Entropic Student"}
-    assert "train it: python -m spic.baselines.learned train --model student" in found["missing"]["Entropic Student"]
+    assert "train it: python -m spic.rivals.learned train --model student" in found["missing"]["Entropic Student"]
     assert capsys.readouterr().err.count("left out: ") == 2
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from picture_cases import FEATURE_PRESENT
-from spic.baselines import features
-from spic.baselines.features import FEATURE_CODECS
+from spic.rivals import features
+from spic.rivals.features import FEATURE_CODECS
 from spic.errors import SpicError, StreamError
 
 

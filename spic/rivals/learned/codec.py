@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spic.baselines.anatomy import Parts
-from spic.baselines.evaluate import PixelRival
-from spic.baselines.inputs import check_quality, check_rgb8
-from spic.baselines.learned.networks import VERSION
-from spic.baselines.learned.store import Trained
+from spic.rivals.anatomy import Parts
+from spic.rivals.evaluate import PixelRival
+from spic.rivals.inputs import check_quality, check_rgb8
+from spic.rivals.learned.networks import VERSION
+from spic.rivals.learned.store import Trained
 from spic.errors import StreamError
 from spic.networks.cost import cost
 from spic.networks.fold import fold_batch_norm

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.baselines.learned import store
-from spic.baselines.learned.lessons import LESSONS
-from spic.baselines.learned.networks import NETWORKS
-from spic.baselines.learned.recipes import Recipe
+from spic.rivals.learned import store
+from spic.rivals.learned.lessons import LESSONS
+from spic.rivals.learned.networks import NETWORKS
+from spic.rivals.learned.recipes import Recipe
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError
 from spic.networks import cut
 from spic.training.checkpoint import Run
-from spic.training.features import fingerprint
+from spic.networks.weights import fingerprint
 from spic.training.fit import learning_rate
 from spic.training.pictures import Pictures
 from spic.training.sources import SOURCES

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from picture_cases import PRESENT, photo
-from spic.baselines import anatomy, evaluate, results
-from spic.baselines.codecs import CODECS
-from spic.baselines.evaluate import FeatureRival, PixelRival, sweep
-from spic.baselines.features import FEATURE_CODECS
-from spic.baselines.results import ResultCache
-from spic.baselines.workers import Workers
+from spic.rivals import anatomy, evaluate, results
+from spic.rivals.codecs import CODECS
+from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
+from spic.rivals.features import FEATURE_CODECS
+from spic.rivals.results import ResultCache
+from spic.rivals.workers import Workers
 from spic.datasets.images import MEAN, STD
 from spic.errors import SpicError
+from spic.networks.weights import fingerprint
 from spic.metrics import TopK
 
 
@@ -73,12 +74,13 @@ def test_a_sweep_counts_every_image_and_every_byte():
 def test_the_network_sees_the_decoded_picture_normalised():
     seen = []
 
-    def network(batch):
-        seen.extend(batch)
-        return torch.zeros(len(batch), 2)
+    class Witness(torch.nn.Module):
+        def forward(self, batch):
+            seen.extend(batch)
+            return torch.zeros(len(batch), 2)
 
     dataset = Pictures(4)
-    run(PixelRival(dataset, network), ["jpeg"], qualities={"jpeg": [5]})
+    run(PixelRival(dataset, Witness()), ["jpeg"], qualities={"jpeg": [5]})
     decoded = CODECS["jpeg"].decode(CODECS["jpeg"].encode(dataset.pixels(3), 5))
     expected = torch.from_numpy((decoded / 255 - MEAN) / STD).permute(2, 0, 1).float()
     assert any(torch.allclose(image, expected, atol=1e-6) for image in seen)
@@ -157,9 +159,9 @@ def test_dataset_and_network_identities_follow_their_content(tmp_path):
     with pytest.raises(SpicError, match="picture: cannot be read"):
         results.dataset_id(pictures)
     first, second = Brightness(), Brightness()
-    assert results.network_id(first) == results.network_id(second)
+    assert fingerprint(first) == results.network_id(second)
     second.threshold += 1
-    assert results.network_id(first) != results.network_id(second)
+    assert fingerprint(first) != results.network_id(second)
 
 
 def test_other_code_or_another_device_finds_no_result(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
+from spic.files import write_whole
 from spic.cli import boolean, positive
-from spic.points import write_atomically
 
 
 def add_options(add: Callable) -> None:
@@ -34,5 +34,5 @@ def publish(output: Path, reports: list[dict], missing: dict[str, str]) -> None:
     """Write the reports, and for each rival that could not be measured the reason, which is told as well."""
     for reason in missing.values():
         print(f"left out: {reason}", file=sys.stderr)
-    write_atomically(output, (json.dumps({"reports": reports, "missing": missing}, indent=1) + "\n").encode())
+    write_whole(output, (json.dumps({"reports": reports, "missing": missing}, indent=1) + "\n").encode())
     print(output)

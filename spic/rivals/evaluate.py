@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.baselines.anatomy import Parts
-from spic.baselines.results import ResultCache, code_id, dataset_id, network_id
-from spic.baselines.workers import Passage, Workers, transmit
+from spic.rivals.anatomy import Parts
+from spic.rivals.results import ResultCache, code_id, dataset_id
+from spic.rivals.workers import Passage, Workers, transmit
 from spic.datasets.images import MEAN, STD
 from spic.networks.cost import cost
+from spic.networks.weights import fingerprint
 
 LATENCY_IMAGES = 5
 
@@ -46,13 +47,13 @@ class PixelRival:
     """
 
     dataset: Any
-    network: Callable[[Tensor], Tensor]
+    network: nn.Module
     device: torch.device = torch.device("cpu")
     identity: str = field(init=False)
     pixels: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.identity = f"{dataset_id(self.dataset)}/{network_id(self.network)}"
+        self.identity = f"{dataset_id(self.dataset)}/{fingerprint(self.network)}"
         self.pixels = int(np.prod(self.dataset.pixels(0).shape[:2]))
 
     def edge(self, index: int) -> np.ndarray:

@@ -20,9 +20,9 @@ from typing import Any, Callable
 import numpy as np
 from PIL import Image
 
-from spic.baselines.anatomy import Parts
-from spic.baselines.codecs import CODECS
-from spic.baselines.inputs import check_quality
+from spic.rivals.anatomy import Parts
+from spic.rivals.codecs import CODECS
+from spic.rivals.inputs import check_quality
 from spic.errors import SpicError, StreamError
 
 HEADER = struct.Struct("<HHHBff")  # channels, height, width, quality, least and greatest value

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from picture_cases import PRESENT, photo, psnr
-from spic.baselines import anatomy, codecs, video
-from spic.baselines.codecs import CODECS, find_codecs
-from spic.baselines.features import FEATURE_CODECS
+from spic.rivals import anatomy, codecs, video
+from spic.rivals.codecs import CODECS, find_codecs
+from spic.rivals.features import FEATURE_CODECS
 from spic.errors import SpicError
 
 

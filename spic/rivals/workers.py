@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spic.baselines.anatomy import Parts
+from spic.rivals.anatomy import Parts
 from spic.errors import SpicError
 
 
@@ -41,7 +41,7 @@ def transmit(codec: Any, quality: int | None, array: np.ndarray) -> Passage:
 
 def transmit_by_name(name: str, quality: int, array: np.ndarray) -> Passage:
     """`transmit` for another process, to which a codec itself cannot be sent."""
-    from spic.baselines.codecs import CODECS
+    from spic.rivals.codecs import CODECS
 
     return transmit(CODECS[name], quality, array)
 

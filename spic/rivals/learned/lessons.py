@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spic.baselines.learned.recipes import Recipe
+from spic.rivals.learned.recipes import Recipe
 from spic.errors import SpicError
 from spic.networks import cut_many
 from spic.training.augment import normalize

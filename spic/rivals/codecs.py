@@ -19,10 +19,10 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from spic.baselines import anatomy
-from spic.baselines.anatomy import Anatomist, Parts
-from spic.baselines.inputs import check_quality, check_rgb8
-from spic.baselines.video import VideoCodec, av1_options, hevc_options
+from spic.rivals import anatomy
+from spic.rivals.anatomy import Anatomist, Parts
+from spic.rivals.inputs import check_quality, check_rgb8
+from spic.rivals.video import VideoCodec, av1_options, hevc_options
 from spic.errors import SpicError
 
 

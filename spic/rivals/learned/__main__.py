@@ -1,8 +1,8 @@
 """Learned rivals: train them on a benchmark's training pictures, measure them like the other rivals.
 
-    python -m spic.baselines.learned train --model variational --task classification --benchmark imagenette --data DIR
-    python -m spic.baselines.learned train --model student --task segmentation --benchmark camvid --data DIR
-    python -m spic.baselines.learned evaluate --task classification --output runs/scenes/learned.json
+    python -m spic.rivals.learned train --model variational --task classification --benchmark imagenette --data DIR
+    python -m spic.rivals.learned train --model student --task segmentation --benchmark camvid --data DIR
+    python -m spic.rivals.learned evaluate --task classification --output runs/scenes/learned.json
 
 variational: a picture codec before the uncompressed network; hyperprior: the same with a scale hyperprior; student:
 Entropic Student, which replaces the first stages of the network. `pip install -e .[learned]` brings compressai.
@@ -15,12 +15,13 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from spic.baselines.learned import require_compressai
-from spic.baselines.learned.recipes import CURVES, EXPECTED, FINETUNED, RECIPES, Recipe
-from spic.baselines.options import add_options, benchmark_of, publish
+from spic.rivals.learned import require_compressai
+from spic.rivals.learned.recipes import CURVES, EXPECTED, FINETUNED, RECIPES, Recipe
+from spic.rivals.options import add_options, benchmark_of, publish
 from spic.benchmarks import BENCHMARKS, PUBLISHED
-from spic.cli import check_writable, guarded, natural, positive
+from spic.cli import guarded, natural, positive
 from spic.errors import SpicError
+from spic.files import check_writable
 from spic.points import ROOT
 from spic.training.sources import SOURCES
 
@@ -39,7 +40,7 @@ SEVERAL = ("lambdas", "taps")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m spic.baselines.learned", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m spic.rivals.learned", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, add, command in (("train", _add_train, _train), ("evaluate", _add_evaluate, _evaluate)):
@@ -82,7 +83,7 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 
 def _train(args: argparse.Namespace) -> None:
     require_compressai()
-    from spic.baselines.learned.training import Job, train
+    from spic.rivals.learned.training import Job, train
 
     benchmark = benchmark_of(args, args.data)
     if (benchmark.name, benchmark.task) not in SOURCES:
@@ -103,7 +104,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     except SpicError as error:
         reports, missing = [], {CURVES[model]: str(error) for model in args.models}
     else:
-        from spic.baselines.learned.measure import measure
+        from spic.rivals.learned.measure import measure
 
         reports, missing = measure(benchmark, args)
     publish(args.output, reports, missing)

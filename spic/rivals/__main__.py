@@ -1,8 +1,8 @@
 """The rivals of the split points, on the same data and network as val.py.
 
-    python -m spic.baselines --task classification --output runs/scenes/rivals.json
-    python -m spic.baselines --task segmentation --benchmark camvid --valdir DIR --codecs jpeg hevc --output FILE.json
-    python -m spic.baselines --task classification --features S3 --output runs/scenes/features.json
+    python -m spic.rivals --task classification --output runs/scenes/rivals.json
+    python -m spic.rivals --task segmentation --benchmark camvid --valdir DIR --codecs jpeg hevc --output FILE.json
+    python -m spic.rivals --task classification --features S3 --output runs/scenes/features.json
 
 Pictures: image → codec → image → uncompressed network. With --features: the untrained feature of a split point through
 zlib, zstd, and JPEG and WebP on tiled channels. `python -m spic.curves` draws what is written here.
@@ -16,23 +16,23 @@ from pathlib import Path
 
 import torch
 
-from spic.baselines.codecs import CODECS, find_codecs
-from spic.baselines.evaluate import FeatureRival, PixelRival, sweep
-from spic.baselines.features import FEATURE_CODECS
-from spic.baselines.inputs import check_quality
-from spic.baselines.options import add_options, benchmark_of, publish
-from spic.baselines.results import ResultCache
+from spic.rivals.codecs import CODECS, find_codecs
+from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
+from spic.rivals.features import FEATURE_CODECS
+from spic.rivals.inputs import check_quality
+from spic.rivals.options import add_options, benchmark_of, publish
+from spic.rivals.results import ResultCache
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, Benchmark
-from spic.cli import check_writable, guarded, pick_device
-from spic.datasets.cache import cache_root
+from spic.cli import guarded, pick_device
 from spic.errors import SpicError
+from spic.files import cache_root, check_writable
 from spic.metrics import METRICS
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m spic.baselines", description=__doc__,
+    parser = argparse.ArgumentParser(prog="python -m spic.rivals", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--task", choices=PUBLISHED, required=True)

@@ -1,0 +1,51 @@
+"""State dicts: read without executing anything, loaded strictly or refused by name, identified by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from spic.errors import SpicError, reason
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict from .safetensors, or from a torch file without executing any pickled code."""
+    if not Path(path).is_file():
+        raise SpicError(f"{path}: no such file; pass a torchvision state dict (.pth or .safetensors)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = load_file(path) if Path(path).suffix == ".safetensors" else \
+                torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise SpicError(f"{path}: holds no state dict (a mapping from names to tensors)")
+    return state
+
+
+def load_strictly(module: nn.Module, state: dict, path: Path) -> None:
+    """Load every parameter, or say in one line which of them do not fit."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError:
+        expected = module.state_dict()
+        missing = [key for key in expected if key not in state]
+        foreign = [key for key in state if key not in expected and not key.startswith("aux_classifier.")]
+        shapes = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+        problems = [f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+                    for what, keys in (("missing", missing), ("unexpected", foreign), ("of another shape", shapes)) if keys]
+        raise SpicError(f"{path}: these weights do not fit the network ({'; '.join(problems)})") from None
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, names included."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
