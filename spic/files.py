@@ -30,8 +30,8 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SpicError(f"{folder}: this folder cannot be made ({error.strerror}); choose another place (SPIC_CACHE "
-                        "names the one of the cache)") from None
+        raise SpicError(f"{folder}: this folder cannot be made ({error.strerror}); choose another place, for the cache by "
+                        "SPIC_CACHE set to a writable folder") from None
     return folder
 
 

@@ -159,9 +159,9 @@ def test_dataset_and_network_identities_follow_their_content(tmp_path):
     with pytest.raises(SpicError, match="picture: cannot be read"):
         results.dataset_id(pictures)
     first, second = Brightness(), Brightness()
-    assert fingerprint(first) == results.network_id(second)
+    assert fingerprint(first) == fingerprint(second)
     second.threshold += 1
-    assert fingerprint(first) != results.network_id(second)
+    assert fingerprint(first) != fingerprint(second)
 
 
 def test_other_code_or_another_device_finds_no_result(tmp_path, monkeypatch):

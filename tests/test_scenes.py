@@ -213,7 +213,7 @@ def test_too_little_disk_space_is_found_before_drawing(monkeypatch, own_cache, c
 def test_a_cache_that_cannot_be_written_is_one_clear_line(own_cache, capsys):
     (own_cache / "file").write_text("")
     assert scenes.main(["--task", "classification", "--root", str(own_cache / "file")]) == 2
-    assert "cannot create the folder" in capsys.readouterr().err
+    assert "this folder cannot be made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task, count, words", [("detection", 5, "choose from classification, segmentation"),
