@@ -18,7 +18,7 @@ from spic.bottleneck import make_bottleneck
 from spic.cli import positive
 from spic.coding import FrequencyTable
 from spic.evaluate import Settings, evaluate, lay_roads
-from spic.metrics import TopK
+from spic.tasks.classification import TopK
 from spic.networks import resnet50
 from spic.points import load_points
 from spic.training.tables import write_point

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from spic import parallel
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError
-from spic.metrics import METRICS
+from spic.tasks import TASKS
 from spic.networks import cut_many
 from spic.networks.split import depth, module_path
 from spic.pipeline import Cloud, Edge, Stopwatch, make_halves
@@ -132,7 +132,7 @@ def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPo
 def _road(benchmark, point, front, back, feature, image_size, settings) -> Road:
     edge, cloud = make_halves(point, front, back, feature, image_size, settings.coder, settings.coder_device)
     cloud.open(edge.header)
-    return Road(point, edge, cloud, METRICS[benchmark.task](benchmark.num_classes), image_size[0] * image_size[1],
+    return Road(point, edge, cloud, TASKS[benchmark.task].metric(benchmark.num_classes), image_size[0] * image_size[1],
                 keep_rows=settings.keep_rows)
 
 

@@ -15,7 +15,7 @@ from spic.cli import boolean, guarded, natural, pick_device, positive
 from spic.coding import CODERS, ENGINES
 from spic.coding.frequency import TABLES
 from spic.evaluate import Settings, evaluate, lay_roads
-from spic.metrics import METRICS
+from spic.tasks import TASKS
 from spic.networks.fold import fold_batch_norm
 from spic.points import DICT_FILE, SHARED, load_points, select
 
@@ -95,7 +95,7 @@ def _measure(benchmark, args: argparse.Namespace, points: list, settings: Settin
     network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
     network.to(settings.device, memory_format=torch.channels_last)
     stations = lay_roads(benchmark, network, points, dataset.image_size, settings)
-    roads = evaluate(stations, dataset, METRICS[benchmark.task](benchmark.num_classes), settings)
+    roads = evaluate(stations, dataset, TASKS[benchmark.task].metric(benchmark.num_classes), settings)
     return {road.point: road for road in roads}
 
 

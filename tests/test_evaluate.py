@@ -12,7 +12,7 @@ from spic import parallel
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
-from spic.metrics import TopK
+from spic.tasks.classification import TopK
 from spic.networks import resnet50
 
 

@@ -20,7 +20,7 @@ from spic.rivals.workers import Workers
 from spic.datasets.images import MEAN, STD
 from spic.errors import SpicError
 from spic.networks.weights import fingerprint
-from spic.metrics import TopK
+from spic.tasks.classification import TopK
 
 
 class Pictures:

@@ -26,7 +26,7 @@ from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, Benchmark
 from spic.cli import guarded, pick_device
 from spic.errors import SpicError
 from spic.files import cache_root, check_writable
-from spic.metrics import METRICS
+from spic.tasks import TASKS
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
 
@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace) -> None:
     rival = _rival(benchmark, args)
     about = {"task": args.task, "benchmark": benchmark.name, "device": str(rival.device)}
     cache = ResultCache(args.cache or cache_root() / "rivals")
-    reports = sweep(rival, codecs, lambda: METRICS[args.task](benchmark.num_classes), about, cache, qualities,
+    reports = sweep(rival, codecs, lambda: TASKS[args.task].metric(benchmark.num_classes), about, cache, qualities,
                     args.batch_size, args.workers)
     publish(args.output, reports, missing)
 

@@ -17,7 +17,7 @@ from spic.benchmarks import Benchmark
 from spic.cli import pick_device
 from spic.errors import SpicError
 from spic.files import cache_root
-from spic.metrics import METRICS
+from spic.tasks import TASKS
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
 from spic.networks.weights import fingerprint
@@ -53,7 +53,7 @@ def _sweeps(benchmark: Benchmark, args: argparse.Namespace, trained: list[store.
         cost = codec.edge_cost(dataset.image_size)
         for rate in codec.sweep:
             road = _road(rival, rate, dataset, network, device)
-            found = sweep(road, [codec], lambda: METRICS[benchmark.task](benchmark.num_classes), about, cache,
+            found = sweep(road, [codec], lambda: TASKS[benchmark.task].metric(benchmark.num_classes), about, cache,
                           {codec.name: [rate]}, args.batch_size, args.workers)
             reports += [{**report, **cost, "lambda": rival.recipe["lambdas"][rate]} for report in found]
     return reports

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spic.metrics import MeanIoU, TopK
+from spic.tasks.classification import TopK
+from spic.tasks.segmentation import MeanIoU
 
 
 def test_topk_counts_hits_by_hand():

@@ -1,0 +1,64 @@
+"""Segmentation: a class for each pixel. logits [B, classes, H, W], targets int64 [B, H, W]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spic.tasks.task import Answer, Metric, Score, Task
+
+MASK_STRIDE = 2  # in training, masks are compared at every second pixel: half the resolution, a quarter of the work
+
+
+class MeanIoU(Metric):
+    """Mean over classes of intersection over union, 0 to 1; classes that never occur do not count.
+
+    counts: int64 confusion matrix [label, prediction]; pixels whose label is no class are not scored.
+    """
+
+    def __init__(self, num_classes: int):
+        super().__init__(num_classes, torch.zeros(num_classes, num_classes, dtype=torch.int64))
+
+    def _count(self, logits: Tensor, targets: Tensor) -> list[dict]:
+        matrices = self._confusion(logits.argmax(1).cpu(), targets.cpu())
+        self.counts += matrices.sum(0)
+        return [{"miou": mean_iou(matrix)} for matrix in matrices]
+
+    def _confusion(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """One matrix per image, [B, classes, classes]: a single count, in which each image has cells of its own."""
+        cells = self.num_classes**2
+        scored = (labels >= 0) & (labels < self.num_classes)
+        index = torch.where(scored, self.num_classes * labels.long() + predictions, cells).flatten(1)
+        index = index + torch.arange(len(index))[:, None] * (cells + 1)  # the last cell of an image takes the rest
+        counts = torch.bincount(index.flatten(), minlength=len(index) * (cells + 1)).view(len(index), cells + 1)
+        return counts[:, :cells].view(-1, self.num_classes, self.num_classes)
+
+    def _result(self) -> dict[str, float]:
+        return {"miou": mean_iou(self.counts)}
+
+
+def mean_iou(confusion: Tensor) -> float:
+    """Mean over the classes that occur in labels or predictions of the diagonal over the union."""
+    hits = confusion.diag().double()
+    return (hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean().item()
+
+
+def loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy at every second pixel; logits [B, classes, h, w] may still have to be resized to the masks."""
+    targets = targets[:, ::MASK_STRIDE, ::MASK_STRIDE].long()
+    logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, targets.where(targets < logits.shape[1], torch.full_like(targets, -100)))
+
+
+def answer(logits: Tensor, names: Sequence[str]) -> Answer:
+    """The class of each pixel, and the names of those that occur, by their share of the picture."""
+    classes = logits.argmax(0).cpu()
+    found, counts = classes.unique(return_counts=True)
+    shares = sorted(zip(counts.tolist(), found.tolist()), reverse=True)
+    return Answer([(names[i], count / classes.numel()) for count, i in shares], classes.numpy())
+
+
+TASK = Task("segmentation", (Score("miou", "mean IoU", "", 4, 0.01, 0.005),), MeanIoU, loss, 4, answer)
