@@ -3,7 +3,7 @@
     python val.py --split_point S1 --compress_factor 1
 """
 
-from spic.val import main
+from spic.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main("segmentation"))
+    raise SystemExit(run("val", task="segmentation"))

@@ -1,95 +1,210 @@
-"""The bottleneck unit: a small encoder on the edge, a small decoder in the cloud, and their published geometry.
+"""The bottleneck unit: a small encoder on the edge, a small decoder in the cloud, for any feature of a network.
 
     encoder: depthwise 3x3 stride s -> BN -> ReLU -> 1x1 to `channels` -> BN -> ReLU        (then quantised, coded)
-    decoder: 1x1 transposed -> BN -> ReLU -> depthwise transposed k x k stride s -> BN -> ReLU
+    decoder: 1x1 transposed -> BN -> ReLU -> depthwise transposed k x k stride s -> BN -> last activation
 
-Source: DESIGN of the published models (Ahuja et al., CVPR 2023; Datta et al., ICPR 2022).
+Features are [B, C, H, W], or [B, H, W, C] (Swin), or tokens [B, N, D] (ViT: no neighbours in the plane, so 1x1 only and
+no stride). The last activation is ReLU as published, or none where features take negative values.
+
+Source: Ahuja et al., CVPR 2023; Datta et al., ICPR 2022; the published geometry read off their checkpoints and code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spic.errors import SpicError
+
+ACTIVATIONS = ("relu", "none")
+MAX_CHANNELS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Padding of the encoder; (kernel, padding) of the decoder for each stride that was published or is defined here."""
+    """Sizes and paddings of a bottleneck's depthwise convolutions.
 
-    encoder_padding: int
+    encoder: kernel and padding. decoder: stride -> (kernel, padding). exact: the decoder's answer is cut, or its edge
+    repeated, to the front's size; the published classification runs on what comes (S3: 15x15 or 17x17 for 14x14).
+    derived: the decoder is made to give that very size by itself.
+    """
+
+    encoder: tuple[int, int]
     decoder: dict[int, tuple[int, int]]
+    exact: bool = True
+    derived: bool = False
 
 
-_CLASSIFICATION_LATE = Geometry(1, {1: (3, 1), 2: (3, 1), 4: (3, 0)})
-_CLASSIFICATION_S3 = Geometry(1, {1: (3, 1), 2: (3, 0), 4: (5, 0)})
-_SEGMENTATION = Geometry(0, {1: (3, 0), 2: (3, 0), 4: (5, 0), 6: (5, 0)})
-_SEGMENTATION_S1 = Geometry(0, {1: (3, 0), 2: (3, 0), 4: (5, 0), 6: (5, 0), 8: (9, 0)})
+PUBLISHED_LATE = Geometry((3, 1), {1: (3, 1), 2: (3, 1), 4: (3, 0)}, exact=False)
+"""Published classification S1 and S2: 7x7 comes back as 7x7."""
+PUBLISHED_EARLY = Geometry((3, 1), {1: (3, 1), 2: (3, 0), 4: (5, 0)}, exact=False)
+"""Published classification S3: 14x14 comes back as 15x15 or 17x17."""
+PUBLISHED_PIXELS = Geometry((3, 0), {1: (3, 0), 2: (3, 0), 4: (5, 0), 6: (5, 0), 8: (9, 0)})
+"""Published segmentation, all split points; the strides 6 and 8 were published for S1 alone."""
 
-GEOMETRY = {
-    ("classification", "S1"): _CLASSIFICATION_LATE,
-    ("classification", "S2"): _CLASSIFICATION_LATE,
-    ("classification", "S3"): _CLASSIFICATION_S3,
-    ("segmentation", "S1"): _SEGMENTATION_S1,
-    ("segmentation", "S2"): _SEGMENTATION,
-    ("segmentation", "S3"): _SEGMENTATION,
-}
+
+def derived(stride: int) -> Geometry:
+    """For any stride: every third cell and more is seen by the encoder, and the decoder gives back every cell."""
+    kernel = max(3, stride + 1 - stride % 2)
+    return Geometry((3, 1), {stride: (kernel, (kernel - 1) // 2)}, derived=True)
+
+
+def _missing(grid: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Rows and columns that a derived decoder of one cell per ``stride`` would not reach: its output padding."""
+    return tuple((side - 1) % stride for side in grid)
+
+
+_TOKENS = Geometry((1, 0), {1: (1, 0)})
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Between a network's feature and [B, C, H, W].
+
+    shape: of the network's feature, without the batch. channels_last: [H, W, C] instead of [C, H, W].
+    """
+
+    shape: tuple[int, ...]
+    channels_last: bool
+
+    @property
+    def plane(self) -> tuple[int, int, int]:
+        """(C, H, W) of the feature as the convolutions see it."""
+        if len(self.shape) == 3:
+            return (self.shape[2], *self.shape[:2]) if self.channels_last else self.shape
+        return (self.shape[-1], self.shape[0] if len(self.shape) == 2 else 1, 1)
+
+    def open(self, feature: Tensor) -> Tensor:
+        """The network's feature -> [B, C, H, W]."""
+        if len(self.shape) == 2:
+            return feature.transpose(1, 2).unsqueeze(-1)
+        if len(self.shape) == 1:
+            return feature[:, :, None, None]
+        return feature.permute(0, 3, 1, 2) if self.channels_last else feature
+
+    def close(self, planes: Tensor) -> Tensor:
+        """[B, C, H, W] -> the network's feature."""
+        if len(self.shape) == 2:
+            return planes.squeeze(-1).transpose(1, 2)
+        if len(self.shape) == 1:
+            return planes.flatten(1)
+        return planes.permute(0, 2, 3, 1) if self.channels_last else planes
 
 
 class Encoder(nn.Module):
-    """[B, in_channels, H, W] -> non-negative feature [B, channels, h, w]."""
+    """Feature -> non-negative [B, channels, h, w]."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, padding: int):
+    def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry):
         super().__init__()
-        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, stride, padding, groups=in_channels, bias=False)
-        self.norm1 = nn.BatchNorm2d(in_channels)
-        self.pointwise = nn.Conv2d(in_channels, channels, 1, bias=False)
+        incoming, (kernel, padding) = planes.plane[0], geometry.encoder
+        self.planes = planes
+        self.depthwise = nn.Conv2d(incoming, incoming, kernel, stride, padding, groups=incoming, bias=False)
+        self.norm1 = nn.BatchNorm2d(incoming)
+        self.pointwise = nn.Conv2d(incoming, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm1(self.depthwise(x)).relu()
+    def forward(self, feature: Tensor) -> Tensor:
+        x = self.norm1(self.depthwise(self.planes.open(feature))).relu()
         return self.norm2(self.pointwise(x)).relu()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, h, w) of what is coded for one image."""
+        kernel, stride, padding = (getattr(self.depthwise, name)[0] for name in ("kernel_size", "stride", "padding"))
+        sides = ((side + 2 * padding - kernel) // stride + 1 for side in self.planes.plane[1:])
+        return (self.pointwise.out_channels, *sides)
 
 
 class Decoder(nn.Module):
-    """Dequantised feature [B, channels, h, w] -> [B, out_channels, H', W'] for the back of the network."""
+    """Dequantised feature [B, channels, h, w] -> the feature for the back of the network."""
 
-    def __init__(self, channels: int, out_channels: int, stride: int, kernel: int, padding: int):
+    def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry, activation: str):
         super().__init__()
-        self.pointwise = nn.ConvTranspose2d(channels, out_channels, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out_channels)
-        self.depthwise = nn.ConvTranspose2d(out_channels, out_channels, kernel, stride, padding,
-                                            groups=out_channels, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
+        outgoing, (kernel, padding) = planes.plane[0], geometry.decoder[stride]
+        self.planes, self.exact, self.activation = planes, geometry.exact, activation
+        rest = _missing(planes.plane[1:], stride) if geometry.derived else 0
+        self.pointwise = nn.ConvTranspose2d(channels, outgoing, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outgoing)
+        self.depthwise = nn.ConvTranspose2d(outgoing, outgoing, kernel, stride, padding, rest, groups=outgoing, bias=False)
+        self.norm2 = nn.BatchNorm2d(outgoing)
 
     def forward(self, y: Tensor) -> Tensor:
         y = self.norm1(self.pointwise(y)).relu()
-        return self.norm2(self.depthwise(y)).relu()
+        y = self.norm2(self.depthwise(y))
+        return y.relu() if self.activation == "relu" else y
+
+    def place(self, decoded: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """What ``forward`` gave, as the back takes it: on the front's grid, (H, W); another one for a window of it.
+
+        Exactly that size (but for the published classification): a column too many would stretch the answer against
+        the image. What a decoder gives beyond is cut off, what it does not reach repeats its edge.
+        """
+        if self.exact:
+            grid = grid or self.planes.plane[1:]
+            rows, columns = (max(0, want - have) for want, have in zip(grid, decoded.shape[-2:]))
+            decoded = F.pad(decoded, (0, columns, 0, rows), mode="replicate")[..., :grid[0], :grid[1]]
+        return self.planes.close(decoded)
 
 
 class Bottleneck(nn.Module):
-    """Encoder and decoder of one operating point; ``decoder(encoder(x))`` without quantisation in between."""
+    """Encoder and decoder of one operating point; ``forward`` is the way through both without quantisation."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(self.encoder(x))
+    def forward(self, feature: Tensor) -> Tensor:
+        return self.decoder.place(self.decoder(self.encoder(feature)))
 
 
-def make_bottleneck(task: str, location: str, in_channels: int, channels: int, stride: int) -> Bottleneck:
-    """The bottleneck with the published geometry of a task and a location (S1, S2 or S3).
+def make_bottleneck(shape: tuple[int, ...], channels: int, stride: int, geometry: Geometry | None = None,
+                    activation: str = "relu", image_size: tuple[int, int] | None = None) -> Bottleneck:
+    """The bottleneck for a feature.
 
-    A decoder need not give back the exact size (published S3: 14x14 comes back as 15x15 or 17x17); the back runs on it.
+    shape: of the feature of one image: (C, H, W), (H, W, C), tokens (N, D) or a vector (D,). geometry: a published one;
+    None derives it from the stride. activation: "relu", or "none" for features with negative values. image_size: (H, W)
+    of the network's input, by which (H, W, C) is told from (C, H, W).
     """
-    geometry = GEOMETRY[task, location]
+    if activation not in ACTIVATIONS:
+        raise SpicError(f"unknown activation {activation!r}, choose from {', '.join(ACTIVATIONS)}")
+    if not 0 < channels <= MAX_CHANNELS:
+        raise SpicError(f"{channels} channels: a bottleneck has 1 to {MAX_CHANNELS}")
+    planes = Planes(tuple(shape), is_channels_last(tuple(shape), image_size))
+    geometry = _geometry(shape, stride, geometry)
+    return Bottleneck(Encoder(planes, channels, stride, geometry), Decoder(planes, channels, stride, geometry, activation))
+
+
+def _geometry(shape: tuple[int, ...], stride: int, geometry: Geometry | None) -> Geometry:
+    if not 1 <= len(shape) <= 3:
+        raise SpicError(f"no bottleneck is defined for a feature of shape {tuple(shape)}: it must be (C, H, W), (H, W, C), "
+                        "(tokens, D) or (D,)")
+    if len(shape) < 3 and stride != 1:
+        raise SpicError(f"stride {stride}: a feature of shape {tuple(shape)} has no rows and columns; use stride 1")
+    if len(shape) < 3:
+        return _TOKENS
+    geometry = geometry or derived(stride)
     if stride not in geometry.decoder:
-        valid = ", ".join(map(str, geometry.decoder))
-        raise SpicError(f"stride {stride} is not defined for {task} {location}; there are: {valid}")
-    kernel, padding = geometry.decoder[stride]
-    return Bottleneck(Encoder(in_channels, channels, stride, geometry.encoder_padding),
-                      Decoder(channels, in_channels, stride, kernel, padding))
+        raise SpicError(f"stride {stride} is not defined for the published geometry; there are: "
+                        f"{', '.join(map(str, geometry.decoder))}")
+    return geometry
+
+
+def is_channels_last(shape: tuple[int, ...], image_size: tuple[int, int] | None) -> bool:
+    """Whether (a, b, c) is (H, W, C): if a and b, not b and c, are the image's sides divided by one number."""
+    if len(shape) != 3 or image_size is None:
+        return False
+    return not _scaled(shape[1:], image_size) and _scaled(shape[:2], image_size)
+
+
+def _scaled(sides: tuple[int, int], image_size: tuple[int, int]) -> bool:
+    ratio = image_size[0] / sides[0]
+    return abs(image_size[1] / ratio - sides[1]) <= 1 and ratio >= 1
+
+
+def last_activation(features: Tensor) -> str:
+    """The last activation that a decoder needs to give such features."""
+    return "none" if features.numel() and torch.aminmax(features)[0] < 0 else "relu"

@@ -1,60 +1,79 @@
-"""What all commands share: how bad input ends, how arguments are parsed, how outputs are checked before a run."""
+"""The command ``spic``: one thin subcommand per thing, each loaded when it is called."""
 
 from __future__ import annotations
 
-import argparse
-import os
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 
-import torch
+COMMANDS = {
+    "try": ("spic.tryout", "send one picture from edge to cloud, and see what arrives"),
+    "splits": ("spic.splits", "where a network can be cut, what that costs, what it saves"),
+    "train": ("spic.training.command", "train bottlenecks for a network on your pictures"),
+    "val": ("spic.val", "measure operating points: accuracy against bits"),
+    "curves": ("spic.curves.command", "figures and tables of results, beside JPEG and HEVC"),
+    "rivals": ("spic.rivals.command", "picture codecs on the same data and network"),
+    "import": ("spic.published.command", "bring in the published weights and tables, or audit them"),
+    "study": ("spic.study.command", "the papers' claims: train over seeds, measure, judge"),
+    "grid": ("spic.training.grid", "train all bottlenecks that a benchmark ships"),
+    "recount": ("spic.training.recount", "count frequency tables anew"),
+    "backbone": ("spic.training.backbone", "train the network of a benchmark"),
+    "cache": ("spic.cache", "list or clear what is kept between runs"),
+}
+PER_TASK = ("train", "val")
+TASKS = ("classification", "segmentation")
 
-from spic.errors import SpicError
 
-BAD_INPUT = 2
-
-
-def guarded(command: Callable[[], None]) -> int:
-    """Run a command; bad input becomes one line on stderr and exit code 2, an interruption 130."""
-    try:
-        command()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
         return 0
-    except SpicError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+    if words[0] in ("-V", "--version"):
+        from spic import __version__
+
+        print(f"spic {__version__}")
+        return 0
+    name, rest = words[0], words[1:]
+    if name not in COMMANDS:
+        print(f"error: unknown command {name!r}; there are: {', '.join(COMMANDS)} (spic --help)", file=sys.stderr)
+        return 2
+    return run(name, rest)
+
+
+def run(name: str, argv: list[str] | None = None, task: str | None = None) -> int:
+    """Load a subcommand and run it, for one task where it has several; an interruption while loading is no traceback."""
+    try:
+        if name in PER_TASK and task is None:
+            task, argv = _task_of(argv)
+        command = importlib.import_module(COMMANDS[name][0]).main
+        return command(task, argv) if task and argv is None else command(task, argv, f"spic {name}") if task else command(argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def boolean(text: str) -> bool:
-    """``True`` and ``False`` as the published scripts write them, really parsed."""
-    values = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither True nor False")
-    return values[text.lower()]
+def _task_of(argv: list[str]) -> tuple[str, list[str]]:
+    """The task that --task names (default: the first), and the other words."""
+    words = list(argv)
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--task":
+            task = value if equals else words[i + 1] if i + 1 < len(words) else ""
+            if task not in TASKS:
+                print(f"error: --task {task!r}: choose from {', '.join(TASKS)}", file=sys.stderr)
+                raise SystemExit(2)
+            return task, words[:i] + words[i + (1 if equals else 2):]
+    return TASKS[0], words
 
 
-def positive(text: str) -> int:
-    """A whole number above zero."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: spic COMMAND [options]", "", "Split a network in two and send the feature in between in as few",
+                      "bits as possible.", "", *lines, "", "spic COMMAND --help lists the options of one."])
 
 
-def natural(text: str) -> int:
-    """A whole number, zero or more."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def pick_device(gpu: bool) -> torch.device:
-    """The GPU of this process, or the CPU; asking for a GPU where there is none is an error."""
-    if not gpu:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise SpicError("--gpu True: torch sees no GPU on this machine; run with --gpu False")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    torch.cuda.set_device(device)
-    return device
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,91 +1,132 @@
-"""Data set x (Edge, Cloud) -> Report; the only loop.
+"""Data set x (Edge, Cloud) -> what val.py reports; the only loop.
 
-Several operating points run in one pass: the network is cut at each of their split points, its stations run once per
-batch, and each point branches off where its bottleneck sits.
+Several operating points run in one pass: the network is cut at each of their split points, each stretch of it runs once
+per batch, and each point branches off where its bottleneck sits. What is counted so far is kept on disk now and then, so
+that an interrupted pass goes on to the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from spic import parallel
-from spic.benchmarks import Benchmark
+from spic.benchmarks import Benchmark, Whole
+from spic.datasets.loading import loader, surviving
 from spic.errors import SpicError
-from spic.tasks import TASKS
-from spic.networks import cut_many
-from spic.networks.split import depth, module_path
+from spic.files import write_whole
+from spic.networks.cut import cut_many, single
 from spic.pipeline import Cloud, Edge, Stopwatch, make_halves
 from spic.points import OperatingPoint
+from spic.tasks import TASKS, Metric
 
-TOTALS = ("images", "payload_bytes", "wire_bytes", "escapes", "uncoded_values", "bound_bits")
+COUNTS = ("images", "payload_bytes", "wire_bytes", "uncoded_values", "beyond_bits")
+KEEP_SECONDS = 60.0
+"""How often what is counted so far is written to disk."""
 
 
 @dataclass
 class Road:
-    """One operating point on its way through a data set: its two machines and what was counted so far."""
+    """One operating point on its way through a data set: its two machines and what was counted so far.
+
+    counts: int64, one for each of COUNTS. histogram: how often each cell of the frequency table was sent.
+    """
 
     point: OperatingPoint
     edge: Edge
     cloud: Cloud
-    metric: object
+    metric: Metric
     pixels: int
-    totals: torch.Tensor = field(default_factory=lambda: torch.zeros(len(TOTALS), dtype=torch.float64))
+    counts: Tensor = field(default_factory=lambda: torch.zeros(len(COUNTS), dtype=torch.int64))
+    histogram: np.ndarray | None = None
     keep_rows: bool = False
     rows: list[dict] = field(default_factory=list)
-    baseline: object = None  # the metric of the uncompressed network, set when the data set is through
+    baseline: Metric | None = None  # of the uncompressed network, set when the data set is through
 
-    def travel(self, feature, targets, names) -> None:
+    def travel(self, feature, targets: Tensor | None, reference: Tensor, names: list[str]) -> None:
         """One batch: edge -> frames -> cloud -> metric. What is scored comes from the decoded bytes alone."""
         sent = self.edge.send(feature)
         received = self.cloud.receive(sent.frames, sent.uncoded)
         if not torch.equal(sent.symbols.cpu(), received.symbols.cpu()):
             raise SpicError(f"{self.point.name}: decoded symbols differ from the encoded ones; please report this as a bug")
-        self._count(sent, names, self.metric.update(received.logits, targets))
+        check_numbers(received.logits, self.point.name)
+        self._count(sent, names, self.metric.update(received.logits, targets, reference))
 
-    def _count(self, sent, names, scores: list[dict]) -> None:
-        table, symbols = self.edge.table, sent.symbols.cpu()
-        escapes = [0] * len(names)
-        if table.count_escapes(symbols):  # rare: only then is it worth asking for each image
-            escapes = [table.count_escapes(symbols[i:i + 1]) for i in range(len(names))]
-        self.totals += torch.tensor([len(names), sum(sent.payload_bytes), sum(map(len, sent.frames)), sum(escapes),
-                                     sum(tensor.numel() for tensor in sent.uncoded), table.cross_entropy(symbols)],
-                                    dtype=torch.float64)
-        rows = zip(names, scores, sent.payload_bytes, sent.frames, escapes) if self.keep_rows else ()
-        for name, score, payload, frame, escaped in rows:
-            self.rows.append({"image": name, **score, "payload_bytes": payload, "frame_bytes": len(frame),
-                              "escapes": escaped, "bpp": payload * 8 / self.pixels})
+    def _count(self, sent, names: list[str], scores: list[dict]) -> None:
+        table, symbols = self.edge.table, sent.symbols.cpu().numpy()
+        histogram = table.histogram(symbols)
+        self.histogram = histogram if self.histogram is None else self.histogram + histogram
+        self.counts += torch.tensor([len(names), sum(sent.payload_bytes), sum(map(len, sent.frames)),
+                                     sum(tensor.numel() for tensor in sent.uncoded), table.beyond_bits(symbols)])
+        if self.keep_rows:
+            escaped = table.escapes_in(histogram) > 0  # rare: only then is it worth asking for each image
+            escapes = [table.count_escapes(symbols[i:i + 1]) if escaped else 0 for i in range(len(names))]
+            for name, score, payload, frame, escape in zip(names, scores, sent.payload_bytes, sent.frames, escapes):
+                self.rows.append({"image": name, **score, "payload_bytes": payload, "frame_bytes": len(frame),
+                                  "escapes": escape, "bpp": payload * 8 / self.pixels})
 
     @property
     def device_name(self) -> str:
         """``cpu``, or the model of the GPU."""
-        device = self.edge.watch.device
+        device = self.edge.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
-    def total(self, name: str) -> float:
-        """One of TOTALS, over all images of all processes once ``close`` has run."""
-        return self.totals[TOTALS.index(name)].item()
+    def count(self, name: str) -> int:
+        """One of COUNTS, over all images of all processes once ``close`` has run."""
+        return int(self.counts[COUNTS.index(name)])
+
+    @property
+    def escapes(self) -> int:
+        """Symbols the table had never seen."""
+        return self.edge.table.escapes_in(self.histogram)
+
+    @property
+    def table_bits(self) -> float:
+        """The table's cross-entropy on all symbols sent, in bits: summed once, from whole counts, so that neither batches
+        nor processes change a digit."""
+        return self.edge.table.bits_of(self.histogram, self.count("beyond_bits"))
 
     def close(self) -> None:
         """End the stream, then add up what the processes counted."""
         end = self.edge.close()
         self.cloud.close(end)
         if parallel.rank() == 0:  # one stream carries the whole set, however many processes share the work
-            self.totals[TOTALS.index("wire_bytes")] += len(self.edge.header) + len(end)
-        self.totals = parallel.sum_over_ranks(self.totals)
-        self.metric.counts = parallel.sum_over_ranks(self.metric.counts)
+            self.counts[COUNTS.index("wire_bytes")] += len(self.edge.header) + len(end)
+        self.counts = parallel.sum_over_ranks(self.counts)
+        self.histogram = parallel.sum_over_ranks(torch.from_numpy(self.histogram)).numpy()
+        add_up(self.metric)
         self.rows = parallel.interleave_over_ranks(self.rows)
 
 
+def add_up(metric: Metric) -> None:
+    """A metric's counts, summed over all processes."""
+    metric.counts = parallel.sum_over_ranks(metric.counts)
+    metric.agreed = parallel.sum_over_ranks(metric.agreed)
+
+
+def check_numbers(logits: Tensor, what: str) -> None:
+    """NaN would count as class 0: no answer is taken from a network that gives any."""
+    if torch.isnan(logits).any():
+        image = int(torch.isnan(logits).flatten(1).any(1).nonzero()[0])
+        raise SpicError(f"{what}: the network's answer to image {image + 1} of a batch is not a number; its weights, or the "
+                        "picture, hold NaN or infinity: get the weights again (--backbone_weights)")
+
+
 @dataclass
-class Station:
-    """A stretch of the network up to a split point, the rest behind it, and the roads that branch off there."""
+class Stretch:
+    """A part of the network between two split points, the whole rest behind it, and the roads that branch off there."""
 
     front: nn.Module
     back: nn.Module
@@ -97,9 +138,9 @@ class Station:
 class Settings:
     """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic).
 
-    ``coder_device``: "cpu", "gpu", or None for the device of the network.
-    ``overlap``: code one batch while the network runs on the next (worth it on a GPU; on a CPU both need the same cores).
-    ``keep_rows``: keep one row per image (a few hundred bytes each) for the per-image file.
+    coder_device: "cpu", "gpu", or None for the device of the network. overlap: code one batch while the network runs on
+    the next (worth it on a GPU; on a CPU both need the same cores). keep_rows: keep one row per image (a few hundred bytes
+    each) for the per-image file. progress: the file that keeps what was counted so far; None keeps nothing.
     """
 
     coder: str = "huffman"
@@ -110,98 +151,108 @@ class Settings:
     amp: bool = False
     overlap: bool = False
     keep_rows: bool = False
+    progress: Path | None = None
+    quiet: bool = False
 
 
 @torch.inference_mode()
 def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPoint], image_size: tuple[int, int],
-              settings: Settings) -> list[Station]:
+              settings: Settings) -> list[Stretch]:
     """Cut the network at every split point of ``points`` and put edge and cloud of each point in place."""
-    groups: dict[str, list[OperatingPoint]] = {}
+    groups: dict = {}
     for point in points:
-        groups.setdefault(module_path(network, benchmark.cut_after(point)), []).append(point)
-    paths = sorted(groups, key=lambda path: depth(network, path))
-    stations = []
+        groups.setdefault(benchmark.cut_after(point), []).append(point)
     feature = torch.zeros(1, 3, *image_size, device=settings.device)
-    for path, front, back in zip(paths, *cut_many(network, paths)):
-        feature = front(feature)
-        roads = [_road(benchmark, point, front, back, feature, image_size, settings) for point in groups[path]]
-        stations.append(Station(front, back, roads, Stopwatch(settings.device)))
-    return stations
+    stretches = []
+    for front, back, frontier in zip(*cut_many(network, list(groups), feature)):
+        feature, here = front(feature), groups[frontier.after]
+        if benchmark.adapter(here[0]) is Whole:
+            single(frontier)
+        roads = [_road(benchmark, point, front, back, feature, image_size, settings) for point in here]
+        stretches.append(Stretch(front, back, roads, Stopwatch(settings.device)))
+    return stretches
 
 
 def _road(benchmark, point, front, back, feature, image_size, settings) -> Road:
-    edge, cloud = make_halves(point, front, back, feature, image_size, settings.coder, settings.coder_device)
+    edge, cloud = make_halves(point, benchmark, front, back, feature, image_size, settings.coder, settings.coder_device)
     cloud.open(edge.header)
     return Road(point, edge, cloud, TASKS[benchmark.task].metric(benchmark.num_classes), image_size[0] * image_size[1],
                 keep_rows=settings.keep_rows)
 
 
-def evaluate(stations: list[Station], dataset: Dataset, baseline, settings: Settings) -> list[Road]:
+def evaluate(stretches: list[Stretch], dataset: Dataset, baseline: Metric, settings: Settings) -> list[Road]:
     """Run every road over the data set once; every image counts, the last partial batch too.
 
-    ``baseline``: the metric that scores the uncompressed network. Returns the roads with their counts and seconds.
-    With ``settings.overlap`` a second thread codes, decodes and finishes batch n while this one runs the fronts on n + 1.
+    baseline: scores the uncompressed network. Returns the roads with their counts and seconds. With ``settings.overlap``
+    a second thread codes, decodes and finishes batch n while this one runs the fronts on n + 1.
     """
+    progress = Progress(settings.progress, stretches, baseline)
+    done = progress.restore()
     with ThreadPoolExecutor(1) as second:
         behind: Future | None = None
-        for images, targets, names in _batches(dataset, settings):
-            features = _fronts(stations, images, settings)
+        for images, targets, names in _batches(dataset, settings, done):
+            features = _fronts(stretches, images, settings)
             if behind:
                 behind.result()  # at most one batch waits, so that memory stays flat
-            behind = second.submit(_rest, stations, features, images.shape[-2:], targets, names, baseline, settings)
+                progress.keep_sometimes()
+            behind = second.submit(_rest, stretches, features, targets, names, baseline, settings)
             if not settings.overlap:
                 behind.result()
-        behind.result()
-    baseline.counts = parallel.sum_over_ranks(baseline.counts)
-    return _finish(stations, baseline)
+        if behind:
+            behind.result()
+    add_up(baseline)
+    roads = _finish(stretches, baseline)
+    progress.forget()
+    return roads
 
 
 @torch.inference_mode()
-def _fronts(stations: list[Station], images, settings: Settings) -> list:
-    """The feature at each station, from one run of the network."""
+def _fronts(stretches: list[Stretch], images, settings: Settings) -> list:
+    """The feature at each split point, from one run of the network."""
     features = [images]
     with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
-        for station in stations:
-            with station.watch("front"):
-                features.append(station.front(features[-1]))
+        for stretch in stretches:
+            with stretch.watch("front"):
+                features.append(stretch.front(features[-1]))
     return features[1:]
 
 
 @torch.inference_mode()
-def _rest(stations: list[Station], features: list, image_size, targets, names, baseline, settings: Settings) -> None:
-    """Everything behind the fronts: the roads of each station, and the uncompressed network to its end."""
+def _rest(stretches: list[Stretch], features: list, targets, names, baseline: Metric, settings: Settings) -> None:
+    """Everything behind the fronts: the uncompressed network to its end, and the roads."""
     with torch.autocast(settings.device.type, torch.bfloat16, enabled=settings.amp):
-        for station, feature in zip(stations, features):
-            for road in station.roads:
-                road.travel(feature, targets, names)
-        with stations[-1].watch("baseline"):
-            logits = stations[-1].back(features[-1], tuple(image_size)).float()
-        baseline.update(logits, targets)
+        with stretches[-1].watch("baseline"):
+            reference = stretches[-1].back(features[-1]).float()
+        check_numbers(reference, "the uncompressed network")
+        baseline.update(reference, targets, reference)
+        for stretch, feature in zip(stretches, features):
+            for road in stretch.roads:
+                road.travel(feature, targets, reference, names)
 
 
 @torch.inference_mode()
-def _finish(stations: list[Station], baseline) -> list[Road]:
+def _finish(stretches: list[Stretch], baseline: Metric) -> list[Road]:
     """Close all roads; a road's front is everything the network ran before its split point."""
     seconds = 0.0
-    for station in stations:
-        seconds += station.watch.seconds["front"]
-        for road in station.roads:
+    for stretch in stretches:
+        seconds += stretch.watch.seconds["front"]
+        for road in stretch.roads:
             road.close()
             road.baseline = baseline
             road.edge.watch.seconds["front"] = seconds
-    return [road for station in stations for road in station.roads]
+    return [road for stretch in stretches for road in stretch.roads]
 
 
-def _batches(dataset: Dataset, settings: Settings) -> Iterator[tuple]:
-    """Batches (images on the device, targets, names) of this process's share, behind a progress bar in images."""
+def _batches(dataset: Dataset, settings: Settings, done: int) -> Iterator[tuple]:
+    """Batches (images on the device, targets or None, names) of this process's share, behind a progress bar in images."""
     if len(dataset) < parallel.world():
         raise SpicError(f"{parallel.world()} processes for {len(dataset)} images; start at most one process per image")
     indices = parallel.rank_slice(len(dataset))
-    loader = DataLoader(Subset(dataset, indices), settings.batch_size, shuffle=False, drop_last=False,
-                        num_workers=settings.workers, pin_memory=settings.device.type == "cuda")
-    start = 0
-    with tqdm(total=len(indices), unit="img", desc="evaluate", disable=parallel.rank() > 0) as bar:
-        for images, targets in _surviving(loader):
+    start = done
+    quiet = settings.quiet or parallel.rank() > 0
+    with tqdm(total=len(indices), initial=done, unit="img", desc="evaluate", disable=quiet) as bar:
+        for batch in surviving(loader(dataset, indices[done:], settings.batch_size, settings.workers, settings.device)):
+            images, targets = batch if isinstance(batch, (list, tuple)) else (batch, None)
             images = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
             names = [str(dataset.paths[i]) for i in indices[start:start + len(images)]]
             yield images, targets, names
@@ -209,12 +260,77 @@ def _batches(dataset: Dataset, settings: Settings) -> Iterator[tuple]:
             bar.update(len(images))
 
 
-def _surviving(loader: DataLoader) -> Iterator:
-    """The loader's batches; the death of a worker process becomes one clear line."""
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise SpicError(f"a process that loads images died ({reason}); try --workers 0, or fewer workers") from None
+class Progress:
+    """What a pass has counted so far, in one file: an interrupted pass begins behind the last batch that it holds."""
+
+    def __init__(self, path: Path | None, stretches: list[Stretch], baseline: Metric):
+        self.path = path and path.with_name(f"{path.name}.{parallel.rank()}-of-{parallel.world()}")
+        self.stretches, self.baseline = stretches, baseline
+        self.roads = [road for stretch in stretches for road in stretch.roads]
+        self.last = time.monotonic()
+
+    def keep_sometimes(self) -> None:
+        """Write the file if it was not written for a while; between two batches."""
+        if self.path and time.monotonic() - self.last > KEEP_SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the file now."""
+        rows = json.dumps([road.rows for road in self.roads]).encode()
+        tensors = {name: tensor.contiguous() for name, tensor, _ in self._state() if tensor is not None}
+        tensors["rows"] = torch.frombuffer(bytearray(rows), dtype=torch.uint8)
+        write_whole(self.path, save(tensors))
+        self.last = time.monotonic()
+
+    def restore(self) -> int:
+        """Take over what the file holds; how many images of this process's share are done."""
+        if not self.path or not self.path.exists():
+            return 0
+        try:
+            stored = load(self.path.read_bytes())
+            state = self._state()
+            if any(tensor is not None and stored[name].shape != tensor.shape for name, tensor, _ in state):
+                raise ValueError
+            rows = json.loads(stored["rows"].numpy().tobytes())
+        except (OSError, SafetensorError, ValueError, KeyError):
+            return 0  # of another pass, or damaged: the pass begins anew
+        for name, _, put in state:
+            put(stored[name])
+        for road, own in zip(self.roads, rows):
+            road.rows = own
+        return self.roads[0].count("images")
+
+    def forget(self) -> None:
+        """The pass is through: the file is of no use any more."""
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+    def _state(self) -> list[tuple[str, Tensor | None, Callable]]:
+        """(name, tensor, how to put a stored one back) of everything that is counted."""
+        entries = [("baseline.counts", self.baseline, "counts"), ("baseline.agreed", self.baseline, "agreed")]
+        for number, road in enumerate(self.roads):
+            entries += [(f"{number}.counts", road, "counts"), (f"{number}.metric", road.metric, "counts"),
+                        (f"{number}.agreed", road.metric, "agreed")]
+        state = [(name, getattr(owner, key), _setter(owner, key)) for name, owner, key in entries]
+        state += [(f"{number}.histogram", None if road.histogram is None else torch.from_numpy(road.histogram),
+                   lambda tensor, road=road: setattr(road, "histogram", tensor.numpy()))
+                  for number, road in enumerate(self.roads)]
+        watches = [stretch.watch for stretch in self.stretches] + [
+            watch for road in self.roads for watch in (road.edge.watch, road.cloud.watch)]
+        return state + [(f"seconds.{number}", _seconds(watch), lambda tensor, watch=watch: _put_seconds(watch, tensor))
+                        for number, watch in enumerate(watches)]
+
+
+STAGES = ("front", "encoder", "encode", "decode", "decoder", "back", "baseline")
+
+
+def _setter(owner, key: str) -> Callable:
+    return lambda tensor: setattr(owner, key, tensor.clone())
+
+
+def _seconds(watch: Stopwatch) -> Tensor:
+    return torch.tensor([watch.seconds.get(stage, 0.0) for stage in STAGES], dtype=torch.float64)
+
+
+def _put_seconds(watch: Stopwatch, seconds: Tensor) -> None:
+    watch.seconds.update({stage: value for stage, value in zip(STAGES, seconds.tolist()) if value})

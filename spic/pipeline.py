@@ -4,36 +4,39 @@
                                                                    |
     logits <-- back <-- decoder <-- dequantise <-- coder.decode <--+               (Cloud)
 
-On two machines: the edge sends ``edge.header`` once, then one frame per image; the cloud is made for the same
-operating point, checks the header with ``cloud.open(header)``, then takes the frames.
+On two machines, each half is made from its own files alone:
+
+    edge = Edge.load(point, "rans")                     cloud = Cloud.load(point, "rans")
+    edge.header          # sent once                    cloud.open(header)
+    edge(images).frames  # one bytes object per image   logits = cloud(frames)
+    edge.close()         # the end mark                 cloud.close(end)
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from spic.networks.weights import load_strictly, read_state_dict
+from spic.benchmarks import Benchmark, Whole, of_points
 from spic.bottleneck import Bottleneck, make_bottleneck
-from spic.coding import make_coder
-from spic.coding.frequency import FrequencyTable
-from spic.coding.stream import StreamHeader, StreamReader, StreamWriter
-from spic.errors import SpicError, StreamError
+from spic.coding import Coder, FrequencyTable, make_coder
+from spic.coding.stream import FrameReader, FrameWriter, StreamHeader
+from spic.errors import SpicError, StreamError, reason
 from spic.files import verify_file
 from spic.networks.fold import fold_batch_norm
-from spic.networks.split import Back, Front, first, join, parts
+from spic.networks.weights import load_strictly
 from spic.points import DICT_FILE, ROOT, SHARED, OperatingPoint
-from spic.published.importing import HOW_TO_GET
 from spic.quantize import dequantize, quantize
-
-_ADVICE = {"imagenet": HOW_TO_GET, "coco": HOW_TO_GET}
 
 
 class Stopwatch:
@@ -56,8 +59,8 @@ class Stopwatch:
 class Sent:
     """One batch leaving the edge. Only ``frames`` would cross a network.
 
-    ``symbols`` [B, channels, h, w] serve the check and the statistics; ``uncoded`` are the tensors that bypass the
-    coder at the published segmentation S1, empty everywhere else.
+    symbols: int32 [B, channels, h, w], for the check and the statistics. uncoded: the tensors that bypass the coder at the
+    published segmentation S1, empty everywhere else.
     """
 
     frames: list[bytes]
@@ -68,161 +71,308 @@ class Sent:
 
 @dataclass(frozen=True)
 class Received:
-    """One batch in the cloud: float32 logits, and the symbols [B, channels, h, w] decoded from the frames."""
+    """One batch in the cloud: float32 logits, and the symbols int32 [B, channels, h, w] decoded from the frames."""
 
     logits: Tensor
     symbols: Tensor
 
 
-class Pipe:
-    """A file whose written bytes are read back in order: the network cable of an evaluation in one process."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def write(self, data: bytes) -> None:
-        self._bytes += data
-
-    def read(self, count: int = -1) -> bytes:
-        count = len(self._bytes) if count < 0 else count
-        data = bytes(self._bytes[:count])
-        del self._bytes[:count]
-        return data
-
-
 class Edge:
-    """Images -> frames, on the camera or phone."""
+    """Images -> frames, on the camera or phone.
 
-    def __init__(self, front: Front, encoder: nn.Module, step: float, table: FrequencyTable, coder,
-                 header: StreamHeader, device: torch.device):
+    front, encoder: the modules. header: what the stream will be; its image size and symbol shape are enforced.
+    adapter: how the front's answer is taken apart, see spic.benchmarks.Whole.
+    """
+
+    def __init__(self, front: nn.Module, encoder: nn.Module, step: float, table: FrequencyTable, coder: Coder,
+                 header: StreamHeader, device: torch.device, adapter: type[Whole] = Whole):
         self.front, self.encoder, self.step, self.table, self.coder = front, encoder, step, table, coder
+        self.device, self.adapter, self.expected = device, adapter, header
         self.watch = Stopwatch(device)
-        self._wire = Pipe()
-        self._writer = StreamWriter(self._wire, header)
-        self.header = self._wire.read()
+        self.restart()
+
+    @classmethod
+    def load(cls, point: OperatingPoint, coder: str = "huffman", device: str | torch.device = "cpu",
+             weights: Path | str | None = None, coder_device: str | None = None) -> Edge:
+        """The edge of an operating point from its own files: the front's weights, the encoder's, and the table.
+
+        weights: a file with the network's, None for the benchmark's. SpicError: a file missing or altered, no split.
+        """
+        device = torch.device(device)
+        half = _half(point, "front", weights)
+        bottleneck = load_half_bottleneck(point, half.bottleneck, "encoder")
+        table = load_table(point)
+        header = stream_header(point, coder, table, bottleneck, half.image_size)
+        modules = (_ready(module, device) for module in (half.network, bottleneck.encoder))
+        return cls(*modules, point.step, table, make_coder(coder, table, coder_device, device), header, device)
+
+    @property
+    def header(self) -> bytes:
+        """What the cloud gets first, once for a stream."""
+        return self._writer.header
+
+    def restart(self) -> bytes:
+        """Begin a new stream, as for a cloud that was restarted; returns the header."""
+        self._writer = FrameWriter(self.expected)
+        return self.header
 
     def __call__(self, images: Tensor) -> Sent:
-        """Normalised images [B, 3, H, W] -> one frame each."""
+        """Normalised float32 images [B, 3, H, W] of the header's size -> one frame each."""
+        self._check_images(images)
         with self.watch("front"):
             feature = self.front(images)
         return self.send(feature)
 
     def send(self, feature: Tensor | tuple[Tensor, ...]) -> Sent:
         """What the front gives -> one frame per image."""
-        coded, uncoded = parts(feature)
-        with self.watch("encoder"):
-            symbols = quantize(self.encoder(coded), self.step)
+        symbols, uncoded = self.encode(feature)
         with self.watch("encode"):
-            payloads = self.coder.encode(symbols)
-            frames = [self._frame(payload) for payload in payloads]
+            payloads = self.coder.encode(_for_coder(symbols, self.coder))
+            frames = [self._writer.frame(payload) for payload in payloads]
         return Sent(frames, [len(payload) for payload in payloads], symbols, uncoded)
+
+    def encode(self, feature: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the front gives -> (symbols int32 [B, channels, h, w], tensors that bypass the coder)."""
+        coded, uncoded = self.adapter.parts(feature)
+        with self.watch("encoder"):
+            encoded = self.encoder(coded)
+            self._check_encoded(encoded, coded)
+            symbols = quantize(encoded, self.step)
+        return symbols, uncoded
 
     def close(self) -> bytes:
         """The end mark of the stream; without it the cloud takes the stream for cut off."""
-        self._writer.close()
-        return self._wire.read()
+        return self._writer.end()
 
-    def _frame(self, payload: bytes) -> bytes:
-        self._writer.write(payload)
-        return self._wire.read()
+    def _check_images(self, images: Tensor) -> None:
+        wanted = (3, *self.expected.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != wanted or images.dtype != torch.float32:
+            raise SpicError(f"{self.expected.point}: the edge takes float32 images [B, {', '.join(map(str, wanted))}], not "
+                            f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}: prepare them as the network's "
+                            "input, or load a point made for that size")
+
+    def _check_encoded(self, encoded: Tensor, feature: Tensor) -> None:
+        if tuple(encoded.shape[1:]) != self.expected.shape:
+            raise SpicError(f"{self.expected.point}: symbols of shape {tuple(encoded.shape[1:])}, but the stream's header says "
+                            f"{self.expected.shape}: the feature is that of another image size or network")
+        if not torch.isfinite(encoded).all():
+            raise SpicError(f"{self.expected.point}: {_not_finite(feature, self.front, self.encoder)}")
 
 
 class Cloud:
-    """Frames -> logits, on the server. ``grid``: (h, w) of the feature before it was coded."""
+    """Frames -> logits, on the server.
 
-    def __init__(self, decoder: nn.Module, back: Back, step: float, coder, header: StreamHeader, grid: tuple[int, int],
-                 device: torch.device):
+    header: the only stream that is accepted. After any error in a batch nothing of the batch counts as received.
+    """
+
+    def __init__(self, decoder: nn.Module, back: nn.Module, step: float, coder: Coder, header: StreamHeader,
+                 device: torch.device, adapter: type[Whole] = Whole):
         self.decoder, self.back, self.step, self.coder, self.expected = decoder, back, step, coder, header
-        self.grid = grid
+        self.device, self.adapter = device, adapter
         self.watch = Stopwatch(device)
-        self._wire = Pipe()
-        self._reader: StreamReader | None = None
+        self._reader: FrameReader | None = None
+
+    @classmethod
+    def load(cls, point: OperatingPoint, coder: str = "huffman", device: str | torch.device = "cpu",
+             weights: Path | str | None = None, coder_device: str | None = None) -> Cloud:
+        """The cloud of an operating point from its own files: the back's weights, the decoder's, and the table."""
+        device = torch.device(device)
+        half = _half(point, "back", weights)
+        bottleneck = load_half_bottleneck(point, half.bottleneck, "decoder")
+        table = load_table(point)
+        header = stream_header(point, coder, table, bottleneck, half.image_size)
+        modules = (_ready(module, device) for module in (bottleneck.decoder, half.network))
+        return cls(*modules, point.step, make_coder(coder, table, coder_device, device), header, device)
 
     def open(self, header: bytes) -> None:
-        """Begin a stream; a header of another operating point, table, coder or shape is a StreamError."""
-        self._wire.write(header)
-        self._reader = StreamReader(self._wire, self.expected)
+        """Begin a stream, whatever came before; a header of another point, table, coder or shape is a StreamError."""
+        self._reader = None
+        self._reader = FrameReader(header, self.expected)
 
     def close(self, end: bytes) -> None:
         """End a stream; anything but the end mark is a StreamError."""
-        self._wire.write(end)
-        if self._reader.read() is not None:
-            raise StreamError("a frame came where the end of the stream was expected")
+        self._opened().end(end)
+        self._reader = None
 
-    def __call__(self, frames: list[bytes]) -> Tensor:
+    def __call__(self, frames: Sequence[bytes]) -> Tensor:
         """Frames in the order they were sent -> logits, one row per image."""
         return self.receive(frames).logits
 
-    def receive(self, frames: list[bytes], uncoded: tuple[Tensor, ...] = ()) -> Received:
+    def receive(self, frames: Sequence[bytes], uncoded: tuple[Tensor, ...] = ()) -> Received:
         """Frames (and, at the published segmentation S1 alone, the tensors that bypassed the coder) -> logits."""
-        if self._reader is None:
-            raise SpicError("the cloud has seen no stream header yet; call open(header) first")
         with self.watch("decode"):
-            payloads = [self._payload(frame) for frame in frames]
-            symbols = self.coder.decode(payloads, self.expected.shape)
+            symbols = self.decode(frames)
+        return Received(self.answer(symbols, uncoded), symbols)
+
+    def decode(self, frames: Sequence[bytes]) -> Tensor:
+        """Frames -> symbols int32 [B, channels, h, w]; a damaged one is a StreamError, and then none counts as received."""
+        reader = self._opened()
+        place = reader.frames
+        try:
+            payloads = [reader.payload(frame) for frame in frames]
+            return torch.as_tensor(self.coder.decode(payloads, self.expected.shape))
+        except StreamError:
+            reader.frames = place
+            raise
+
+    def answer(self, symbols: Tensor, uncoded: tuple[Tensor, ...] = ()) -> Tensor:
+        """Symbols -> float32 logits."""
         # fp32 under autocast too: a grouped transposed convolution in bf16 takes 25 times as long on a CPU
-        with self.watch("decoder"), torch.autocast(self.watch.device.type, enabled=False):
-            feature = self.decoder(dequantize(symbols.to(self.watch.device), self.step))
+        with self.watch("decoder"), torch.autocast(self.device.type, enabled=False):
+            feature = self.decoder(dequantize(symbols.to(self.device), self.step))
         with self.watch("back"):
-            feature = join(self.back.place(feature, self.grid), uncoded)
-            logits = self.back(feature, self.expected.image_size).float()
-        return Received(logits, symbols)
+            return self.back(self.adapter.join(self.decoder.place(feature), uncoded)).float()
 
-    def _payload(self, frame: bytes) -> bytes:
-        self._wire.write(frame)
-        payload = self._reader.read()
-        if payload is None:
-            raise StreamError("the stream ended where a frame was expected")
-        return payload
+    def _opened(self) -> FrameReader:
+        if self._reader is None:
+            raise SpicError("the cloud has seen no stream header yet, or the stream was closed; call open(header) first")
+        return self._reader
 
 
-def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_size: tuple[int, int],
-                coder_name: str, coder_device: str | None = None) -> tuple[Edge, Cloud]:
-    """Edge and cloud of an operating point, its weights and table read from their files and checked.
+def _for_coder(symbols: Tensor, coder: Coder):
+    """As the coder takes them: where its engine runs."""
+    return symbols if coder.engine == "gpu" else symbols.cpu().numpy()
 
-    ``feature``: what the front gives for one image of ``image_size``; its device is where both halves will run.
+
+def _ready(module: nn.Module, device: torch.device) -> nn.Module:
+    return fold_batch_norm(module).to(device, memory_format=torch.channels_last)
+
+
+def _not_finite(feature: Tensor, front: nn.Module, encoder: nn.Module) -> str:
+    """Which part first gives something that is no number."""
+    for what, module in (("front's", front), ("encoder's", encoder)):
+        wrong = [name for name, value in module.state_dict().items()
+                 if value.is_floating_point() and not torch.isfinite(value).all()]
+        if wrong:
+            return f"the {what} weights are not all numbers ({wrong[0]} holds NaN or infinity); get that file again"
+    return ("the front's feature is not a number everywhere: look at the images that go in" if not
+            torch.isfinite(feature).all() else "the encoder's output is not a number everywhere; train that point again")
+
+
+# ---- halves in one process, which share a network in memory ---------------------------------------------------------
+
+
+def make_halves(point: OperatingPoint, benchmark: Benchmark, front: nn.Module, back: nn.Module, feature,
+                image_size: tuple[int, int], coder_name: str, coder_device: str | None = None) -> tuple[Edge, Cloud]:
+    """Edge and cloud of an operating point around the halves of a network, its files read and checked.
+
+    feature: what the front gives for one image of ``image_size``; its device is where both halves will run.
     """
-    coded = first(feature)
-    bottleneck, table = load_point(point, coded.shape[1])
-    fold_batch_norm(bottleneck).to(coded.device, memory_format=torch.channels_last)
-    coder = make_coder(coder_name, table, coded.device, coder_device)
-    with torch.inference_mode():
-        symbols = quantize(bottleneck.encoder(coded), point.step)
-        shape = tuple(symbols.shape[1:])
-        coder.decode(coder.encode(symbols), shape)  # loads compiled kernels now, so that no image is charged for it
-    header = StreamHeader(point.name, coder_name, table.digest, shape, image_size)
-    edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device)
-    cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, tuple(coded.shape[-2:]), coded.device)
+    adapter = benchmark.adapter(point)
+    coded, _ = adapter.parts(feature)
+    bottleneck, table = load_bottleneck(point, benchmark, tuple(coded.shape[1:]), image_size), load_table(point)
+    _ready(bottleneck.encoder, coded.device), _ready(bottleneck.decoder, coded.device)
+    coder = make_coder(coder_name, table, coder_device, coded.device)
+    header = stream_header(point, coder_name, table, bottleneck, image_size)
+    edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device, adapter)
+    cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, coded.device, adapter)
+    _warm_up(edge, feature)
     return edge, cloud
 
 
-def load_point(point: OperatingPoint, in_channels: int) -> tuple[Bottleneck, FrequencyTable]:
-    """The bottleneck in evaluation mode and the frequency table of an operating point, both checked."""
-    return load_bottleneck(point, in_channels), load_table(point)
+@torch.inference_mode()
+def _warm_up(edge: Edge, feature) -> None:
+    """Loads compiled kernels now, so that no image is charged for it."""
+    symbols, _ = edge.encode(feature)
+    edge.coder.decode(edge.coder.encode(_for_coder(symbols, edge.coder)), edge.expected.shape)
+    edge.watch.seconds.clear()
 
 
-def load_bottleneck(point: OperatingPoint, in_channels: int) -> Bottleneck:
+def stream_header(point: OperatingPoint, coder: str, table: FrequencyTable, bottleneck: Bottleneck,
+                  image_size: tuple[int, int]) -> StreamHeader:
+    """What both ends of a point's streams agree on."""
+    return StreamHeader(point.name, coder, table.digest, bottleneck.encoder.shape, tuple(image_size))
+
+
+# ---- files of an operating point ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of a network with its own weights, and an empty bottleneck of the right shape."""
+
+    network: nn.Module
+    bottleneck: Bottleneck
+    image_size: tuple[int, int] = field(default=(0, 0))
+
+
+def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half:
+    benchmark = of_points([point])
+    if benchmark.adapter(point) is not Whole:
+        raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
+                        "another split point")
+    network, frontier = benchmark.half(point, which, weights)
+    (crossing,) = frontier
+    size = benchmark.image_size
+    return Half(network, empty_bottleneck(point, benchmark, crossing.shape, size), size)
+
+
+def empty_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],
+                     image_size: tuple[int, int]) -> Bottleneck:
+    """The untrained bottleneck of an operating point for a feature of this shape (without the batch)."""
+    return make_bottleneck(shape, point.channels, point.stride, benchmark.geometry_of(point), point.activation, image_size)
+
+
+def load_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],
+                    image_size: tuple[int, int]) -> Bottleneck:
     """The bottleneck of an operating point in evaluation mode, its file checked."""
-    weights = verify_file(point.weights, point.benchmark, _advice(point), point.root)
-    bottleneck = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride)
-    load_strictly(bottleneck, read_state_dict(weights), weights)
+    bottleneck = empty_bottleneck(point, benchmark, shape, image_size)
+    return _filled(bottleneck, point, "", image_size)
+
+
+def load_half_bottleneck(point: OperatingPoint, bottleneck: Bottleneck, half: str) -> Bottleneck:
+    """``bottleneck`` with the weights of one half (encoder or decoder) read; the other half's stay where they are."""
+    return _filled(bottleneck, point, f"{half}.", None)
+
+
+def _filled(bottleneck: Bottleneck, point: OperatingPoint, prefix: str, image_size) -> Bottleneck:
+    path = verify_file(point.weights, point.benchmark, advice(point), point.root)
+    module = bottleneck.get_submodule(prefix.rstrip("."))
+    load_strictly(module, _read_part(path, prefix), path)
     return bottleneck.eval().requires_grad_(False)
+
+
+def _read_part(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``; the others are not read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+    except (SafetensorError, OSError) as error:
+        raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
+
+
+def trained_behind(point: OperatingPoint) -> dict[str, str]:
+    """What the weights file says of the network it was trained for; empty where it says nothing."""
+    try:
+        with safe_open(point.weights, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
+        raise SpicError(f"{point.weights}: not a readable state dict ({reason(error)})") from None
 
 
 def load_table(point: OperatingPoint) -> FrequencyTable:
     """The frequency table of an operating point, of the kind it asks for, its file and its step checked."""
-    advice = _advice(point) if point.tables == SHARED else f"count it by: {_recount_command(point)}"
-    table = FrequencyTable.load(verify_file(point.table, point.benchmark, advice, point.root))
+    how_to_get = advice(point) if point.tables == SHARED else f"count it by: {_recount_command(point)}"
+    table = FrequencyTable.load(verify_file(point.table, point.benchmark, how_to_get, point.root))
     if not math.isclose(table.step, point.step, rel_tol=1e-6):
         raise SpicError(f"{point.table}: made for step {table.step}, but dict.yaml says {point.step} for {point.name}")
     return table
 
 
-def _advice(point: OperatingPoint) -> str:
-    return _ADVICE.get(point.benchmark, "train it (README, Training) or restore it from the repository")
+def advice(point: OperatingPoint) -> str:
+    """What to do when a file of the point is missing or altered."""
+    return of_points([point]).how_to_get
+
+
+def check_files(points: Sequence[OperatingPoint]) -> None:
+    """Every file of the points is there and unaltered; to be asked before anything long or large is begun."""
+    for point in points:
+        verify_file(point.weights, point.benchmark, advice(point), point.root)
+        load_table(point)
 
 
 def _recount_command(point: OperatingPoint) -> str:
     own = f" --points {point.root / DICT_FILE.name}" if point.root != ROOT else ""
-    return (f"python -m spic.training.recount --task {point.task} --benchmark {point.benchmark} --split_point "
-            f"{point.split_point} --compress_factor {point.compress_factor} --tables {point.tables}{own}")
+    data = "" if point.benchmark == "scenes" else " --data DIR" + (" --backbone_weights FILE" if point.network else "")
+    return (f"spic recount --task {point.task} --benchmark {point.benchmark} --split_point {point.split_point} "
+            f"--compress_factor {point.compress_factor} --tables {point.tables}{data}{own}")

@@ -1,101 +1,115 @@
-"""What is printed and what is written: one record per operating point (JSON), one row per image (CSV)."""
+"""What a person reads at the end of a run, and the files of one: records (JSON) and one row per image (CSV)."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Sequence
 
 import torch
 import torchvision
 
 from spic import __version__
+from spic.errors import SpicError
+from spic.evaluate import Road
 from spic.files import sha256, write_whole
-from spic.evaluate import TOTALS, Road
 from spic.points import SHARED, OperatingPoint
+from spic.record import Record, read_results
+from spic.tasks import AGREEMENT
 
 _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
            ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
 _IDENTITY = ("task", "benchmark", "split_point", "compress_factor", "tables")
-_SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "miou": "mIoU"}
-_COLUMNS = {"split_point": ("split", "{}"), "compress_factor": ("factor", "{}"), "top1": ("top-1 %", "{:.2f}"),
-            "top5": ("top-5 %", "{:.2f}"), "miou": ("mIoU", "{:.4f}"), "bpp": ("bpp", "{:.5f}"),
-            "bytes_per_image": ("bytes per image", "{:.1f}"), "bpp_bound": ("bound, bpp", "{:.5f}"),
-            "bpp_wire": ("wire, bpp", "{:.5f}"), "escapes": ("escapes", "{}")}
 
 
-def record(road: Road, inputs: dict) -> dict:
-    """The JSON record of one operating point. Rates are bits per input pixel; scores as in the published scripts.
-
-    ``inputs``: what else the numbers depend on (data folder, limit, ...).
-    """
-    point = road.point
-    images, payload_bytes, wire_bytes, escapes, uncoded = (int(road.total(name)) for name in TOTALS[:-1])
+def record(road: Road, inputs: Mapping) -> Record:
+    """The record of one operating point; ``inputs``: what else the numbers depend on (data folder, limit, ...)."""
+    point, images = road.point, road.count("images")
     pixels = images * road.pixels
     seconds = {**road.edge.watch.seconds, **road.cloud.watch.seconds}
-    return {
-        "task": point.task, "benchmark": point.benchmark, "split_point": point.split_point,
-        "compress_factor": point.compress_factor, "coder": road.edge.coder.name, "tables": point.tables,
-        "device": road.device_name, "images": images,
-        **road.metric.result(),
-        **{f"baseline_{name}": value for name, value in road.baseline.result().items()},
-        "bpp": payload_bytes * 8 / pixels, "bpp_wire": wire_bytes * 8 / pixels,
-        "bpp_bound": road.total("bound_bits") / pixels, "bytes_per_image": payload_bytes / images,
-        "escapes": escapes, "uncoded_values_per_image": uncoded // images,
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "versions": {"spic": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
-                     "python": platform.python_version()},
-        "inputs": _all_inputs(point, inputs),
-    }
+    return Record(
+        task=point.task, benchmark=point.benchmark, images=images, scores=road.metric.result(),
+        baseline=road.baseline.result(), bpp=road.count("payload_bytes") * 8 / pixels,
+        bpp_wire=road.count("wire_bytes") * 8 / pixels, bytes_per_image=road.count("payload_bytes") / images,
+        device=road.device_name, bpp_table=road.table_bits / pixels, escapes=road.escapes,
+        uncoded_values_per_image=road.count("uncoded_values") // images, split_point=point.split_point,
+        compress_factor=point.compress_factor, coder=road.edge.coder.name, tables=point.tables, amp=bool(inputs.get("amp")),
+        seconds={name: round(value, 4) for name, value in seconds.items()}, versions=versions(),
+        inputs=all_inputs(point, inputs),
+    )
 
 
-def _all_inputs(point: OperatingPoint, inputs: dict) -> dict:
+def versions() -> dict[str, str]:
+    """Of what computed a result."""
+    return {"spic": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__,
+            "python": platform.python_version()}
+
+
+def all_inputs(point: OperatingPoint, inputs: Mapping) -> dict:
+    """What a record of the point depends on."""
     return {**inputs, "weights": sha256(point.weights), "table": sha256(point.table)}
 
 
-def finished(path: Path | None, point: OperatingPoint, coder: str, inputs: dict) -> dict | None:
-    """The record in ``path`` if it is of this very point, made by the same coder from the same inputs."""
-    try:
-        result = json.loads(path.read_text())
-        same = result["inputs"] == _all_inputs(point, inputs) and result["coder"] == coder
-        return result if same and all(result[key] == getattr(point, key) for key in _IDENTITY) else None
-    except (AttributeError, OSError, ValueError, KeyError, TypeError):
+def finished(path: Path | None, rows: Path | None, point: OperatingPoint, coder: str, inputs: Mapping) -> Record | None:
+    """The record in ``path`` if it is of this very point, made by the same coder from the same inputs.
+
+    rows: the file with one row per image that belongs to it; None where none was asked for.
+    """
+    if path is None or not path.exists():
         return None
+    try:
+        (result,) = read_results([path]).records
+    except (SpicError, ValueError):
+        return None
+    same = result.inputs == all_inputs(point, inputs) and result.coder == coder
+    same = same and all(getattr(result, key) == getattr(point, key) for key in _IDENTITY)
+    if same and rows is not None:
+        same = rows.exists() and sha256(rows) == result.more.get("per_image")
+    return result if same else None
 
 
-def table(result: dict) -> str:
-    """The short table a person reads at the end of a run."""
-    lines = [(label, f"{_score(key, result[key])}   uncompressed {_score(key, result[f'baseline_{key}'])}")
-             for key, label in _SCORES.items() if key in result]
+def table(result: Record) -> str:
+    """The short table of one point."""
+    lines = [(score.label if score.key in result.scores else "", f"{score.text(result.scores[score.key])}   "
+              f"uncompressed {score.text(result.baseline[score.key])}")
+             for score in result.of.scores if score.key in result.scores]
+    lines += [("same answers", f"{AGREEMENT.text(result.scores[AGREEMENT.key])}   as the uncompressed network")]
     lines += [
-        ("rate", f"{result['bpp']:.5f} bpp   {result['bytes_per_image']:.1f} bytes per image"),
-        ("entropy bound", f"{result['bpp_bound']:.5f} bpp   (cross-entropy of the frequency table)"),
-        ("on the wire", f"{result['bpp_wire']:.5f} bpp   (header, lengths and checks included)"),
-        ("escapes", f"{result['escapes']}"),
+        ("rate", f"{result.bpp:.5f} bpp   {result.bytes_per_image:.1f} bytes per image"),
+        ("cross-entropy", f"{result.bpp_table:.5f} bpp   (of the frequency table, on these symbols)"),
+        ("on the wire", f"{result.bpp_wire:.5f} bpp   (header, lengths and checks included)"),
+        ("escapes", f"{result.escapes}"),
     ]
-    if result["uncoded_values_per_image"]:
-        lines.append(("uncoded", f"{result['uncoded_values_per_image']} values per image bypass the coder"))
-    lines += [(f"s, {label}", f"{sum(result['seconds'].get(part, 0.0) for part in parts):.2f}")
+    if result.uncoded_values_per_image:
+        lines.append(("uncoded", f"{result.uncoded_values_per_image} values per image bypass the coder"))
+    lines += [(f"s, {label}", f"{sum(result.seconds.get(part, 0.0) for part in parts):.2f}")
               for label, parts in _STAGES]
-    title = (f"{result['task']} on {result['benchmark']}, {result['split_point']} factor {result['compress_factor']}, "
-             f"{_circumstances(result)}")
-    return "\n".join([title, *(f"  {label:<20} {text}" for label, text in lines)])
+    title = f"{result.task} on {result.benchmark}, {result.split_point} factor {result.compress_factor}"
+    return "\n".join([title, f"  {_circumstances(result)}", *(f"  {label:<20} {text}" for label, text in lines)])
 
 
-def overview(results: list[dict]) -> str:
+def overview(results: Sequence[Record]) -> str:
     """Points of one run, a row each; the seconds are in the records."""
     first = results[0]
-    title = f"{first['task']} on {first['benchmark']}, {_circumstances(first)}"
-    alone = ", ".join(f"{label} {_score(key, first[f'baseline_{key}'])}" for key, label in _SCORES.items() if key in first)
-    rows = [{label: form.format(result[key]) for key, (label, form) in _COLUMNS.items() if key in result}
-            for result in results]
-    return f"{title}\nuncompressed: {alone}\n\n{aligned(rows)}"
+    title = f"{first.task} on {first.benchmark}, {_circumstances(first)}"
+    shown = [score for score in first.of.scores if score.key in first.scores] or [AGREEMENT]
+    alone = ", ".join(f"{score.label} {score.text(first.baseline[score.key])}" for score in shown)
+    return f"{title}\nuncompressed: {alone}\n\n{aligned([_row(result, shown) for result in results])}"
 
 
-def aligned(rows: Sequence[dict]) -> str:
+_SHORT = {"top1": "top-1 %", "top5": "top-5 %", "miou": "mIoU", "agreement": "agree %"}
+
+
+def _row(result: Record, shown) -> dict[str, str]:
+    scores = {_SHORT.get(score.key, score.key): f"{result.scores[score.key]:.{score.digits}f}" for score in shown}
+    return {"split": result.split_point, "factor": result.compress_factor, **scores, "bpp": f"{result.bpp:.5f}",
+            "bytes": f"{result.bytes_per_image:.1f}", "table bpp": f"{result.bpp_table:.5f}",
+            "wire bpp": f"{result.bpp_wire:.5f}", "escapes": result.escapes}
+
+
+def aligned(rows: Sequence[Mapping]) -> str:
     """Rows of the same keys in columns, for a terminal or a text file."""
     if not rows:
         return "(nothing to show)"
@@ -104,24 +118,20 @@ def aligned(rows: Sequence[dict]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
-def _circumstances(result: dict) -> str:
-    tables = "" if result["tables"] == SHARED else f"a table per {result['tables']}, "
-    return f"{result['coder']}, {tables}{result['images']} images, {result['device']}"
+def _circumstances(result: Record) -> str:
+    tables = "" if result.tables == SHARED else f"a table per {result.tables}, "
+    return f"{result.coder}, {tables}{result.images} images, {result.device}"
 
 
-def _score(key: str, value: float) -> str:
-    return f"{value:.4f}" if key == "miou" else f"{value:.2f} %"
-
-
-def write_json(path: Path, result: dict) -> None:
-    """Write one record; the file appears complete or not at all."""
-    write_whole(path, (json.dumps(result, indent=2) + "\n").encode())
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """Write one row per image."""
+def csv_of(rows: Sequence[Mapping]) -> bytes:
+    """One line per row, behind a line of names."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    return text.getvalue().encode()
+
+
+def write_csv(path: Path, rows: Sequence[Mapping]) -> None:
+    """Write one row per image, whole."""
+    write_whole(path, csv_of(rows))

@@ -1,129 +1,196 @@
-"""The command behind Classification/val.py and Segmentation/val.py: arguments, then one pass, then the table."""
+"""Measures operating points on decoded bytes: the command behind Classification/val.py and Segmentation/val.py.
+
+    spic val --task classification --split_point S1 --compress_factor 1
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from spic import parallel, report
-from spic.files import check_writable, existing, sha256
-from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
-from spic.cli import boolean, guarded, natural, pick_device, positive
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, names, of_points
 from spic.coding import CODERS, ENGINES
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
+from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive
+from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
-from spic.tasks import TASKS
+from spic.files import cache_root, check_writable, existing, sha256, stamp
+from spic.networks import trace
 from spic.networks.fold import fold_batch_norm
-from spic.points import DICT_FILE, SHARED, load_points, select
+from spic.networks.weights import fingerprint
+from spic.pipeline import check_files, trained_behind
+from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.record import Record, write_record
+from spic.tasks import TASKS
 
-_BATCH_SIZE = {"classification": 64, "segmentation": 4}
 
-
-def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
+def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     """The published arguments and ours; defaults run the embedded benchmark."""
-    parser = argparse.ArgumentParser(description=f"Measure operating points of split {task}: accuracy against bits, "
-                                     "on what the cloud half computed from decoded bytes.")
+    parser = Parser(prog, formatter_class=argparse.HelpFormatter, description=f"Measure operating points of split {task}: "
+                                     "accuracy against bits, on what the cloud half computed from decoded bytes.")
     add = parser.add_argument
-    names = [name for t, name in BENCHMARKS if t == task]
-    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
-    add("--benchmark", help=f"one of {', '.join(names)} (default: {PUBLISHED[task]} with --valdir, else {EMBEDDED})")
+    add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
+    add("--benchmark", help=f"one of {', '.join(names(task))}, or one that --points lists (default: {PUBLISHED[task]} "
+        f"with --valdir, else {EMBEDDED})")
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
-    add("--coder", default="huffman", help=f"{' or '.join(CODERS)} (default: huffman, as published)")
-    add("--coder_device", help=f"{' or '.join(ENGINES)} (default: where the network runs)")
-    add("--tables", choices=TABLES, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
+    add("--coder", default="huffman", choices=CODERS, help="default: huffman, as published")
+    add("--coder_device", choices=ENGINES, help="default: where the network runs")
+    add("--tables", choices=KINDS, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
         "per channel or per channel and position; predictions are the same (default: %(default)s, as published)")
-    add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
-    add("--batch_size", type=positive, default=_BATCH_SIZE[task], help="images per step (default: %(default)s)")
+    add("--backbone_weights", type=Path, help="a state dict of the network (default: torchvision's or the shipped one)")
+    add("--batch_size", type=positive, default=TASKS[task].batch_size, help="images per step (default: %(default)s)")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run on the GPU (default: False)")
     add("--amp", type=boolean, default=False, metavar="True|False", help="bf16 arithmetic (default: False)")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")
     add("--workers", type=natural, default=2, help="processes that load images (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of torch's generators; evaluation itself draws no random number")
-    add("--output", type=Path, help="write the record to FILE.json; with several points a folder, one file per point")
-    add("--per_image", type=Path, help="write one row per image to FILE.csv; with several points a folder")
-    return parser.parse_args(argv)
+    add("--seed", type=natural, default=0, help="seed of torch's generators; evaluation itself draws no random number")
+    add("--output", type=file_or_folder, help="write the record to FILE.json, or to a FOLDER (made if need be), one file "
+        "per point; points that are finished there are skipped")
+    add("--per_image", type=file_or_folder, help="write one row per image to FILE.csv, or a FOLDER, one file per point")
+    return parser
 
 
-def main(task: str, argv: list[str] | None = None) -> int:
+def main(task: str, argv: list[str] | None = None, prog: str | None = None) -> int:
     """Run the command; returns the exit code."""
-    args = parse(task, argv)
+    args = parser(task, prog).parse_args(argv)
     return guarded(lambda: _run(task, args))
 
 
 def _run(task: str, args: argparse.Namespace) -> None:
     parallel.start()
-    benchmark = find(task, args.benchmark or (PUBLISHED[task] if args.valdir else EMBEDDED))
-    _say(f"{benchmark.name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
+    name = args.benchmark if args.benchmark is not None else PUBLISHED[task] if args.valdir else EMBEDDED
+    chosen = select(load_points(args.points.resolve()), task, name, args.split_point, args.compress_factor)
+    _say(f"{name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
-    device = pick_device(args.gpu)
-    settings = Settings(args.coder, args.coder_device, device, args.batch_size, args.workers, args.amp,
-                        overlap=device.type == "cuda", keep_rows=args.per_image is not None)
-    chosen = select(load_points(args.points.resolve()), task, benchmark.name, args.split_point, args.compress_factor)
-    points = [point.with_tables(args.tables) for point in chosen]
-    records, rows = _targets(args.output, points, ".json"), _targets(args.per_image, points, ".csv")
-    inputs = {"valdir": args.valdir and str(args.valdir.resolve()), "limit": args.limit, "amp": args.amp,
-              "backbone_weights": args.backbone_weights and sha256(existing(args.backbone_weights))}
-    done = {}
-    if args.output not in records.values():  # a file named for one point is written anew, a folder is completed
-        done = {point: result for point in points if (point not in rows or rows[point].exists())
-                and (result := report.finished(records.get(point), point, args.coder, inputs))}
-    todo = [point for point in points if point not in done]
-    fresh = _measure(benchmark, args, todo, settings) if todo else {}
-    results = []
-    for point in points if parallel.rank() == 0 else []:
-        if point in done:
-            result = done[point]
-            _say(f"finished before: {records[point]}")
-        else:
-            result = report.record(fresh[point], inputs)
-            _write(records.get(point), report.write_json, result)
-            _write(rows.get(point), report.write_csv, fresh[point].rows)
-        results.append(result)
-    if results:
+    results = measure_points(
+        [point.with_tables(args.tables) for point in chosen], valdir=args.valdir, coder=args.coder, limit=args.limit,
+        batch_size=args.batch_size, workers=args.workers, gpu=args.gpu, amp=args.amp, output=args.output,
+        backbone_weights=args.backbone_weights, coder_device=args.coder_device, per_image=args.per_image)
+    if results and parallel.rank() == 0:
         _show(results)
     parallel.stop()
 
 
-def _measure(benchmark, args: argparse.Namespace, points: list, settings: Settings) -> dict:
+def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = None, coder: str = "huffman",
+                   limit: int | None = None, batch_size: int | None = None, workers: int = 2, gpu: bool = False,
+                   amp: bool = False, backbone_weights: Path | None = None, coder_device: str | None = None,
+                   output: Path | None = None, per_image: Path | None = None, quiet: bool = False) -> list[Record]:
+    """The records of operating points of one network, in their order, measured in one pass over the pictures.
+
+    valdir: folder of the pictures, None where the benchmark draws its own. output, per_image: FILE.json and FILE.csv for
+    one point, else folders; what is finished in a folder is not measured again. An interrupted call goes on where it was.
+    In a process group only the first process gets and writes records.
+    """
+    records, rows = _targets(output, points, ".json"), _targets(per_image, points, ".csv")
+    benchmark = of_points(list(points))
+    check_files(points)  # before anything large is fetched or read
+    dataset = benchmark.open_data(valdir, limit)
+    inputs = {"valdir": valdir and str(valdir.resolve()), "limit": limit, "amp": amp, "pictures": stamp(dataset.paths),
+              "backbone_weights": _network_id(benchmark, backbone_weights)}
+    done = {}
+    if output not in records.values():  # a file named for one point is written anew, a folder is completed
+        done = {point: result for point in points
+                if (result := report.finished(records.get(point), rows.get(point), point, coder, inputs))}
+    for point in done:
+        _say(f"finished before: {records[point]}", quiet=quiet)
+    todo = [point for point in points if point not in done]
+    settings = Settings(coder, coder_device, pick_device(gpu), batch_size or TASKS[benchmark.task].batch_size, workers, amp,
+                        overlap=gpu, keep_rows=per_image is not None, quiet=quiet)
+    settings = replace(settings, progress=_progress_file(todo, inputs, settings))
+    fresh = _measure(benchmark, dataset, backbone_weights, todo, settings) if todo else {}
+    if parallel.rank() > 0:
+        return []
+    return [done.get(point) or _keep(fresh[point], inputs, records.get(point), rows.get(point)) for point in points]
+
+
+def _measure(benchmark: Benchmark, dataset, weights: Path | None, points: list[OperatingPoint], settings: Settings) -> dict:
     """Run the points; returns point -> its road, counted over all processes."""
-    dataset = benchmark.open_data(args.valdir, args.limit)
-    network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
-    network.to(settings.device, memory_format=torch.channels_last)
-    stations = lay_roads(benchmark, network, points, dataset.image_size, settings)
-    roads = evaluate(stations, dataset, TASKS[benchmark.task].metric(benchmark.num_classes), settings)
-    return {road.point: road for road in roads}
+    network = benchmark.build_network(weights)
+    _check_training(points, network, dataset.image_size)
+    traced = fold_batch_norm(trace(network, torch.zeros(1, 3, *dataset.image_size)))
+    traced.to(settings.device, memory_format=torch.channels_last)
+    stretches = lay_roads(benchmark, traced, points, dataset.image_size, settings)
+    baseline = TASKS[benchmark.task].metric(benchmark.num_classes)
+    return {road.point: road for road in evaluate(stretches, dataset, baseline, settings)}
 
 
-def _targets(path: Path | None, points: list, suffix: str) -> dict:
+def _check_training(points: list[OperatingPoint], network, image_size: tuple[int, int]) -> None:
+    """A bottleneck whose file says behind which network it was trained, and at which size, is used for no other."""
+    own = None
+    for point in points:
+        trained = trained_behind(point)
+        if "network" in trained:
+            own = own or fingerprint(network)
+            if trained["network"] != own:
+                raise SpicError(f"{point.weights}: this bottleneck was trained behind other weights of the network than these; "
+                                "give --backbone_weights the file that it was trained with")
+        if trained.get("image_size", _size(image_size)) != _size(image_size):
+            raise SpicError(f"{point.name}: trained for pictures of {trained['image_size']}, these are {_size(image_size)}; "
+                            "train another point for that size")
+
+
+def _size(image_size: tuple[int, int]) -> str:
+    return "x".join(map(str, image_size))
+
+
+def _network_id(benchmark: Benchmark, weights: Path | None) -> str:
+    """Changes when the network's weights do."""
+    if weights:
+        return sha256(existing(weights))
+    return benchmark.network if benchmark.official else sha256(existing(benchmark.backbone_file))
+
+
+def _progress_file(points: list[OperatingPoint], inputs: dict, settings: Settings) -> Path:
+    """Where the pass over these very points, pictures and settings keeps what it counted so far."""
+    about = [[point.name, point.tables, report.all_inputs(point, inputs)] for point in points]
+    how = [settings.coder, str(settings.device), settings.batch_size, settings.keep_rows, report.versions()]
+    key = hashlib.sha256(json.dumps([about, how], sort_keys=True).encode()).hexdigest()
+    return cache_root() / "passes" / key[:32]
+
+
+def _keep(road, inputs: dict, record_file: Path | None, rows_file: Path | None) -> Record:
+    """The record of a road, written to its files."""
+    result = report.record(road, inputs)
+    if rows_file is not None:
+        report.write_csv(rows_file, road.rows)
+        result = replace(result, more={"per_image": sha256(rows_file)})
+    if record_file is not None:
+        write_record(record_file, result)
+    return result
+
+
+def _targets(path: Path | None, points: Sequence[OperatingPoint], suffix: str) -> dict:
     """Point -> file to write; checked now, so that a long run is not lost at its end."""
     if path is None:
         return {}
-    single = len(points) == 1 and path.suffix == suffix
+    single = path.suffix == suffix and not path.is_dir()
+    if single and len(points) > 1:
+        raise SpicError(f"{path}: {len(points)} points were asked for, each gets a file of its own; name a folder instead")
     targets = {point: path if single else path / point.file_name(suffix) for point in points}
     for target in targets.values():
         check_writable(target)
     return targets
 
 
-def _write(path: Path | None, writer, content) -> None:
-    if path is not None:
-        writer(path, content)
-
-
-def _show(results: list[dict]) -> None:
+def _show(results: list[Record]) -> None:
     print(report.table(*results) if len(results) == 1 else report.overview(results), flush=True)
-    for result in results:
-        if result["uncoded_values_per_image"]:
-            _say(f"warning: {result['split_point']} factor {result['compress_factor']}, as published, is no split: "
-                 f"{result['uncoded_values_per_image']} values per image reach the cloud half uncoded, beside the coded "
-                 "ones (README, What is odd)", sys.stderr)
+    uncoded = [result for result in results if result.uncoded_values_per_image]
+    if uncoded:
+        points = ", ".join(f"{result.split_point}/{result.compress_factor}" for result in uncoded)
+        _say(f"warning: {points}, as published, is no split: {uncoded[0].uncoded_values_per_image} values per image reach the "
+             "cloud half uncoded, beside the coded ones (docs/published.md)", sys.stderr)
 
 
-def _say(text: str, stream=None) -> None:
-    if parallel.rank() == 0:
+def _say(text: str, stream=None, quiet: bool = False) -> None:
+    if parallel.rank() == 0 and not quiet:
         print(text, file=stream, flush=True)

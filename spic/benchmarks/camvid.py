@@ -1,0 +1,20 @@
+"""CamVid, street scenes with eleven classes, with a DeepLabV3-ResNet-50 of half width trained by the project."""
+
+from spic.benchmarks import coco
+from spic.benchmarks.benchmark import Benchmark, Cropping, Recipe, Source
+from spic.datasets import camvid, names
+from spic.errors import SpicError
+
+
+def _open(data, split, limit=None):
+    if data is None:
+        raise SpicError("camvid: say where the pictures are with --valdir or --data DIR (docs/results.md says how to get them)")
+    return camvid.open(data, limit, split)
+
+
+BENCHMARKS = (
+    Benchmark("segmentation", "camvid", "narrow:deeplabv3_resnet50/0.5", 11, lambda data, limit: _open(data, "test", limit),
+              names.CAMVID, coco.CUTS, coco.GEOMETRY, source=Source(_open, evaluation="test", window=33, counted=120),
+              recipe=Recipe(((30, 193), (20, 257)), Cropping((0.15, 0.7)), batch=12, lr=0.03, smoothing=0.0,
+                            start=("classification", "imagenette"))),
+)

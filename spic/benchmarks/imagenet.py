@@ -1,0 +1,23 @@
+"""ImageNet with torchvision's ResNet-50, official weights: the classification of the papers, with their bottlenecks."""
+
+from spic.benchmarks.benchmark import Benchmark, Source
+from spic.bottleneck import PUBLISHED_EARLY, PUBLISHED_LATE
+from spic.datasets import imagenet, names
+from spic.errors import SpicError
+
+ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/HEAD.zip"
+HOW_TO_GET = f"import the published artefacts with: spic import --source {ARCHIVE_URL}"
+CUTS = {"S1": "layer4.2", "S2": "layer4.0", "S3": "layer3.4"}
+GEOMETRY = {"S1": PUBLISHED_LATE, "S2": PUBLISHED_LATE, "S3": PUBLISHED_EARLY}
+
+
+def _open(data, split, limit=None):
+    if data is None:
+        raise SpicError("imagenet: say where the pictures are with --valdir or --data DIR")
+    return imagenet.open(data, limit, split=split)
+
+
+BENCHMARKS = (
+    Benchmark("classification", "imagenet", "torchvision:resnet50", 1000, lambda data, limit: _open(data, "val", limit),
+              names.IMAGENET, CUTS, GEOMETRY, official=True, how_to_get=HOW_TO_GET, source=Source(_open)),
+)
