@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import Benchmark, Whole
-from spic.datasets.loading import loader, surviving
+from spic.datasets.loading import batches
 from spic.errors import SpicError
 from spic.files import write_whole
 from spic.networks.cut import cut_many, single
@@ -32,7 +32,7 @@ from spic.pipeline import Cloud, Edge, Stopwatch, make_halves
 from spic.points import OperatingPoint
 from spic.tasks import TASKS, Metric
 
-COUNTS = ("images", "payload_bytes", "wire_bytes", "uncoded_values", "beyond_bits")
+COUNTS = ("images", "payload_bytes", "wire_bytes", "uncoded_values")
 KEEP_SECONDS = 60.0
 """How often what is counted so far is written to disk."""
 
@@ -69,9 +69,9 @@ class Road:
         histogram = table.histogram(symbols)
         self.histogram = histogram if self.histogram is None else self.histogram + histogram
         self.counts += torch.tensor([len(names), sum(sent.payload_bytes), sum(map(len, sent.frames)),
-                                     sum(tensor.numel() for tensor in sent.uncoded), table.beyond_bits(symbols)])
+                                     sum(tensor.numel() for tensor in sent.uncoded)])
         if self.keep_rows:
-            escaped = table.escapes_in(histogram) > 0  # rare: only then is it worth asking for each image
+            escaped = table.escapes_of(histogram) > 0  # rare: only then is it worth asking for each image
             escapes = [table.count_escapes(symbols[i:i + 1]) if escaped else 0 for i in range(len(names))]
             for name, score, payload, frame, escape in zip(names, scores, sent.payload_bytes, sent.frames, escapes):
                 self.rows.append({"image": name, **score, "payload_bytes": payload, "frame_bytes": len(frame),
@@ -90,13 +90,13 @@ class Road:
     @property
     def escapes(self) -> int:
         """Symbols the table had never seen."""
-        return self.edge.table.escapes_in(self.histogram)
+        return self.edge.table.escapes_of(self.histogram)
 
     @property
     def table_bits(self) -> float:
         """The table's cross-entropy on all symbols sent, in bits: summed once, from whole counts, so that neither batches
         nor processes change a digit."""
-        return self.edge.table.bits_of(self.histogram, self.count("beyond_bits"))
+        return self.edge.table.cross_entropy_of(self.histogram)
 
     def close(self) -> None:
         """End the stream, then add up what the processes counted."""
@@ -248,15 +248,12 @@ def _batches(dataset: Dataset, settings: Settings, done: int) -> Iterator[tuple]
     if len(dataset) < parallel.world():
         raise SpicError(f"{parallel.world()} processes for {len(dataset)} images; start at most one process per image")
     indices = parallel.rank_slice(len(dataset))
-    start = done
     quiet = settings.quiet or parallel.rank() > 0
     with tqdm(total=len(indices), initial=done, unit="img", desc="evaluate", disable=quiet) as bar:
-        for batch in surviving(loader(dataset, indices[done:], settings.batch_size, settings.workers, settings.device)):
-            images, targets = batch if isinstance(batch, (list, tuple)) else (batch, None)
+        for images, targets, chosen in batches(dataset, settings.batch_size, settings.workers, indices[done:],
+                                               settings.device.type == "cuda"):
             images = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
-            names = [str(dataset.paths[i]) for i in indices[start:start + len(images)]]
-            yield images, targets, names
-            start += len(images)
+            yield images, targets, [str(dataset.paths[i]) for i in chosen]
             bar.update(len(images))
 
 

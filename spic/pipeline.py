@@ -33,6 +33,7 @@ from spic.coding import Coder, FrequencyTable, make_coder
 from spic.coding.stream import FrameReader, FrameWriter, StreamHeader
 from spic.errors import SpicError, StreamError, reason
 from spic.files import verify_file
+from spic.networks.cut import single
 from spic.networks.fold import fold_batch_norm
 from spic.networks.weights import load_strictly
 from spic.points import DICT_FILE, ROOT, SHARED, OperatingPoint
@@ -187,7 +188,9 @@ class Cloud:
     def open(self, header: bytes) -> None:
         """Begin a stream, whatever came before; a header of another point, table, coder or shape is a StreamError."""
         self._reader = None
-        self._reader = FrameReader(header, self.expected)
+        theirs = StreamHeader.from_bytes(header)
+        theirs.require(self.expected)
+        self._reader = FrameReader(theirs)
 
     def close(self, end: bytes) -> None:
         """End a stream; anything but the end mark is a StreamError."""
@@ -209,7 +212,7 @@ class Cloud:
         reader = self._opened()
         place = reader.frames
         try:
-            payloads = [reader.payload(frame) for frame in frames]
+            payloads = reader.payloads(frames)
             return torch.as_tensor(self.coder.decode(payloads, self.expected.shape))
         except StreamError:
             reader.frames = place
@@ -231,7 +234,7 @@ class Cloud:
 
 def _for_coder(symbols: Tensor, coder: Coder):
     """As the coder takes them: where its engine runs."""
-    return symbols if coder.engine == "gpu" else symbols.cpu().numpy()
+    return symbols.cpu().numpy() if coder.device == "cpu" else symbols.to(coder.device)
 
 
 def _ready(module: nn.Module, device: torch.device) -> nn.Module:
@@ -302,7 +305,7 @@ def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half
         raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
                         "another split point")
     network, frontier = benchmark.half(point, which, weights)
-    (crossing,) = frontier
+    crossing = single(frontier)
     size = benchmark.image_size
     return Half(network, empty_bottleneck(point, benchmark, crossing.shape, size), size)
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from spic.bottleneck import Geometry
+from spic.datasets.images import Preparation
 from spic.errors import SpicError
 from spic.files import verify_file
 from spic.networks import zoo
+from spic.networks.cut import Frontier, cut
 from spic.networks.weights import load_strictly, read_state_dict
 from spic.points import ROOT, OperatingPoint
 
@@ -96,19 +99,21 @@ class Whole:
 class Benchmark:
     """A task on a data set with a network.
 
-    network: a name of the zoo. open_data: (folder or None, limit) -> the evaluation set. class_names: of the classes, in
-    order. cuts: split point -> node or module after which the network is cut (several: the tensors that cross). geometry:
-    split point -> a published geometry; others are derived. adapters: split points that are no splits. weights: "official"
-    (torchvision's), or the file under Weights/ that the project ships. how_to_get: advice where weights or tables of
-    points are missing. tuned_for_val: advice for --valdir.
+    network: a name of the zoo. preparation: how any photo becomes its input. open_data: (folder or None, limit) -> the
+    evaluation set. classes: gives the names of the classes, in order. palette: their colours, for tasks that paint.
+    cuts: split point -> node or module after which the network is cut (several: all tensors that cross). geometry: split
+    point -> a published geometry; others are derived. adapters: split points that are no splits. official: torchvision's
+    weights; else the project ships its own in Weights/<name>/. how_to_get: advice where files of a point are missing.
     """
 
     task: str
     name: str
     network: str
     num_classes: int
+    preparation: Preparation
     open_data: Callable
-    class_names: Sequence[str] = ()
+    classes: Callable[[], Sequence[str]]
+    palette: Sequence[tuple[int, int, int]] = ()
     cuts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     geometry: Mapping[str, Geometry] = field(default_factory=dict)
     adapters: Mapping[str, type[Whole]] = field(default_factory=dict)
@@ -116,6 +121,11 @@ class Benchmark:
     how_to_get: str = TRAIN_ADVICE
     source: Source | None = None
     recipe: Recipe | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the network's input."""
+        return self.preparation.image_size
 
     @property
     def backbone_file(self) -> Path:
@@ -140,15 +150,28 @@ class Benchmark:
         return None if point.cut or point.network else self.geometry.get(point.location)
 
     def build_network(self, weights: Path | str | None = None) -> nn.Module:
-        """The uncompressed network in evaluation mode, with ``weights`` (a file, or "random"), the official or shipped ones."""
-        entry = zoo.find(self.network)
+        """The uncompressed network in evaluation mode; weights: a file, or "random"; None: the official or shipped ones."""
         if weights or self.official:
-            network = entry.build(self.num_classes, weights or "default")
+            network = zoo.find(self.network).build(self.num_classes, weights or "default")
         else:
-            network = entry.build(self.num_classes, "empty")
-            shipped = verify_file(self.backbone_file, self.name, TRAIN_ADVICE, ROOT)
-            load_strictly(network, read_state_dict(shipped), shipped)
+            network = self._empty()
+            load_strictly(network, read_state_dict(self._shipped()), self._shipped())
         return network.eval().requires_grad_(False)
+
+    def half(self, point: OperatingPoint, which: str, weights: Path | str | None = None) -> tuple[nn.Module, Frontier]:
+        """One half ("front" or "back") of the network at the point, and what crosses.
+
+        Only that half's weights are read where they lie in one of our files, or one that is named.
+        """
+        example = torch.zeros(1, 3, *self.image_size)
+        file = weights if isinstance(weights, Path) else None if self.official else self._shipped()
+        if file is None:
+            front, back, frontier = cut(self.build_network(weights), self.cut_after(point), example)
+            return {"front": front, "back": back}[which], frontier
+        front, back, frontier = cut(self._empty().to("meta"), self.cut_after(point), example.to("meta"))
+        half = {"front": front, "back": back}[which]
+        load_strictly(half.to_empty(device="cpu"), read_state_dict(file, set(half.state_dict())), file)
+        return half.eval().requires_grad_(False), frontier
 
     def of_network(self, network: str | None) -> Benchmark:
         """This benchmark's data with another network of the zoo."""
@@ -156,14 +179,8 @@ class Benchmark:
             return self
         return replace(self, network=network, cuts={}, geometry={}, adapters={}, official=True, recipe=None)
 
-    def half(self, point: OperatingPoint, which: str, weights: Path | str | None = None):
-        """(front or back of the network at the point, what crosses): only that half's weights are read where files allow."""
-        empty = zoo.find(self.network).build(self.num_classes, "empty")
-        example = torch.zeros(1, 3, *self.image_size)
-        with torch.device("meta"):
-            front, back, frontier = cut(empty.to("meta"), self.cut_after(point), example.to("meta"))
-        half = {"front": front, "back": back}[which]
-        wanted = set(half.state_dict())
-        state = self._state_dict(weights, wanted)
-        half.load_state_dict({name: state[name] for name in wanted}, assign=True)
-        return half.eval().requires_grad_(False), frontier
+    def _empty(self) -> nn.Module:
+        return zoo.find(self.network).build(self.num_classes, "random")
+
+    def _shipped(self) -> Path:
+        return verify_file(self.backbone_file, self.name, TRAIN_ADVICE, ROOT)

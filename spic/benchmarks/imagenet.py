@@ -3,6 +3,7 @@
 from spic.benchmarks.benchmark import Benchmark, Source
 from spic.bottleneck import PUBLISHED_EARLY, PUBLISHED_LATE
 from spic.datasets import imagenet, names
+from spic.datasets.images import Preparation
 from spic.errors import SpicError
 
 ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/HEAD.zip"
@@ -18,6 +19,6 @@ def _open(data, split, limit=None):
 
 
 BENCHMARKS = (
-    Benchmark("classification", "imagenet", "torchvision:resnet50", 1000, lambda data, limit: _open(data, "val", limit),
-              names.IMAGENET, CUTS, GEOMETRY, official=True, how_to_get=HOW_TO_GET, source=Source(_open)),
+    Benchmark("classification", "imagenet", "torchvision:resnet50", 1000, Preparation(),
+              lambda data, limit: _open(data, "val", limit), names.imagenet, (), CUTS, GEOMETRY, official=True, how_to_get=HOW_TO_GET, source=Source(_open)),
 )

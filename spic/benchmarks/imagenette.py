@@ -3,7 +3,8 @@
 from spic.benchmarks import imagenet
 from spic.benchmarks.benchmark import Benchmark, Cropping, Recipe, Source
 from spic.datasets import names
-from spic.datasets.imagenet import IMAGENETTE_SIZE, open_imagenette
+from spic.datasets.images import Preparation
+from spic.datasets.imagenet import IMAGENETTE_CLASSES, IMAGENETTE_SIZE, open_imagenette
 from spic.errors import SpicError
 
 
@@ -15,7 +16,8 @@ def _open(data, split, limit=None):
 
 
 BENCHMARKS = (
-    Benchmark("classification", "imagenette", "narrow:resnet50/0.5", 10, lambda data, limit: _open(data, "val", limit),
-              names.IMAGENETTE, imagenet.CUTS, imagenet.GEOMETRY, source=Source(_open, stored=IMAGENETTE_SIZE),
+    Benchmark("classification", "imagenette", "narrow:resnet50/0.5", 10,
+              Preparation(IMAGENETTE_SIZE, IMAGENETTE_SIZE), lambda data, limit: _open(data, "val", limit),
+              lambda: names.readable(IMAGENETTE_CLASSES), (), imagenet.CUTS, imagenet.GEOMETRY, source=Source(_open, stored=IMAGENETTE_SIZE),
               recipe=Recipe(((15, 96), (22, 128), (3, 144)), Cropping((0.3, 1.0)))),
 )

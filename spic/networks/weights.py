@@ -7,26 +7,34 @@ import warnings
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import nn
 
 from spic.errors import SpicError, reason
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from .safetensors, or from a torch file without executing any pickled code."""
+def read_state_dict(path: Path, wanted: set[str] | None = None) -> dict[str, torch.Tensor]:
+    """A state dict from .safetensors, or from a torch file without executing any pickled code.
+
+    wanted: give only these names; the rest of a .safetensors file is not even read.
+    """
     if not Path(path).is_file():
         raise SpicError(f"{path}: no such file; pass a torchvision state dict (.pth or .safetensors)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = load_file(path) if Path(path).suffix == ".safetensors" else \
+            state = _read_safetensors(path, wanted) if Path(path).suffix == ".safetensors" else \
                 torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise SpicError(f"{path}: holds no state dict (a mapping from names to tensors)")
-    return state
+    return state if wanted is None else {name: value for name, value in state.items() if name in wanted}
+
+
+def _read_safetensors(path: Path, wanted: set[str] | None) -> dict[str, torch.Tensor]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if wanted is None or name in wanted}
 
 
 def load_strictly(module: nn.Module, state: dict, path: Path) -> None:
