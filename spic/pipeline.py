@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from spic.networks.weights import load_strictly, read_state_dict
 from spic.bottleneck import Bottleneck, make_bottleneck
 from spic.coding import make_coder
-from spic.coding.frequency import FrequencyTable
+from spic.coding.tables import FrequencyTable
 from spic.coding.stream import StreamHeader, StreamReader, StreamWriter
 from spic.errors import SpicError, StreamError
 from spic.files import verify_file
@@ -113,7 +113,7 @@ class Edge:
         with self.watch("encoder"):
             symbols = quantize(self.encoder(coded), self.step)
         with self.watch("encode"):
-            payloads = self.coder.encode(symbols)
+            payloads = self.coder.encode(symbols.to(self.coder.device))
             frames = [self._frame(payload) for payload in payloads]
         return Sent(frames, [len(payload) for payload in payloads], symbols, uncoded)
 
@@ -159,7 +159,7 @@ class Cloud:
             raise SpicError("the cloud has seen no stream header yet; call open(header) first")
         with self.watch("decode"):
             payloads = [self._payload(frame) for frame in frames]
-            symbols = self.coder.decode(payloads, self.expected.shape)
+            symbols = torch.as_tensor(self.coder.decode(payloads, self.expected.shape))
         # fp32 under autocast too: a grouped transposed convolution in bf16 takes 25 times as long on a CPU
         with self.watch("decoder"), torch.autocast(self.watch.device.type, enabled=False):
             feature = self.decoder(dequantize(symbols.to(self.watch.device), self.step))
@@ -185,11 +185,11 @@ def make_halves(point: OperatingPoint, front: Front, back: Back, feature, image_
     coded = first(feature)
     bottleneck, table = load_point(point, coded.shape[1])
     fold_batch_norm(bottleneck).to(coded.device, memory_format=torch.channels_last)
-    coder = make_coder(coder_name, table, coded.device, coder_device)
+    coder = make_coder(coder_name, table, coder_device, coded.device)
     with torch.inference_mode():
         symbols = quantize(bottleneck.encoder(coded), point.step)
         shape = tuple(symbols.shape[1:])
-        coder.decode(coder.encode(symbols), shape)  # loads compiled kernels now, so that no image is charged for it
+        coder.decode(coder.encode(symbols.to(coder.device)), shape)  # loads compiled kernels now, so that no image is charged for it
     header = StreamHeader(point.name, coder_name, table.digest, shape, image_size)
     edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device)
     cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, tuple(coded.shape[-2:]), coded.device)

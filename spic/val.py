@@ -13,7 +13,7 @@ from spic.files import check_writable, existing, sha256
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.cli import boolean, guarded, natural, pick_device, positive
 from spic.coding import CODERS, ENGINES
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.metrics import METRICS
 from spic.networks.fold import fold_batch_norm
@@ -35,7 +35,7 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
     add("--coder", default="huffman", help=f"{' or '.join(CODERS)} (default: huffman, as published)")
     add("--coder_device", help=f"{' or '.join(ENGINES)} (default: where the network runs)")
-    add("--tables", choices=TABLES, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
+    add("--tables", choices=KINDS, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
         "per channel or per channel and position; predictions are the same (default: %(default)s, as published)")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
     add("--batch_size", type=positive, default=_BATCH_SIZE[task], help="images per step (default: %(default)s)")
