@@ -48,8 +48,8 @@ class Codec:
 
 
 def ours(table: FrequencyTable, device: str, threads: int | None, suffix: str) -> list[Codec]:
-    coders = {name: make_coder(name, table, device, threads=threads) for name in ("huffman", "rans")}
-    return [Codec(f"{name}, {suffix}", lambda s, c=c: c.encode(torch.as_tensor(s, device=device)),
+    coders = {name: make_coder(name, table, device=device, threads=threads) for name in ("huffman", "rans")}
+    return [Codec(f"{name}, {suffix}", lambda s, c=c: c.encode(s if c.device == "cpu" else torch.as_tensor(s, device=device)),
                   lambda p, n, c=c: c.decode(p, (n,))) for name, c in coders.items()]  # fmt: skip
 
 

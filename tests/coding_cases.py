@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from spic.coding.frequency import FrequencyTable
+from spic.coding.tables import FrequencyTable
 from spic.published.audit import symbol_shape
 from spic.published.layout import Artefact, published_points
 from spic.published.tables import read_table

@@ -1,6 +1,7 @@
 """The GPU engines without a GPU: Triton's interpreter runs their kernels on CPU tensors, its compiler makes them for
 a GPU."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -16,12 +17,11 @@ from spic.errors import SpicError
 triton = pytest.importorskip("triton", reason="this torch comes without Triton")
 
 INTERPRETED = """
-import numpy as np, torch
+import numpy as np
 from coding_cases import draw
 from spic.coding import CODERS, Coder, FrequencyTable, make_coder
-from spic.coding.engine.choice import TABLES, gpu_engine, proves_itself
+from spic.coding.engine import coder_module, proves_itself
 
-cpu = torch.device("cpu")
 tables = {
     "short codes": FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0),
     "long codes": FrequencyTable({s: 3**s for s in range(25)}, 1.0),
@@ -32,7 +32,9 @@ for label, table in tables.items():
     symbols = draw(table, 5, (3, 11))
     symbols[1, :, ::4] = np.random.default_rng(1).integers(0, 1 << 24, (3, 3))  # escapes
     for name in CODERS:
-        gpu = Coder(name, table, lambda n: gpu_engine(name, TABLES[name](table.distributions, n), cpu))
+        coder = coder_module(name)
+        assert proves_itself(name, "cpu"), name
+        gpu = Coder(name, table, lambda n: coder.gpu_engine(coder.prepare(table.distributions, n), "cpu"))
         payloads = make_coder(name, table).encode(symbols)
         assert gpu.encode(symbols) == payloads, (label, name)
         assert (gpu.decode(payloads, (3, 11)).numpy() == symbols).all(), (label, name)
@@ -59,9 +61,7 @@ def test_gpu_kernels_compile_for_a_gpu(name):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from spic.coding.engine import huffman_gpu, rans_gpu
-
-    module = {"huffman": huffman_gpu, "rans": rans_gpu}[name]
+    module = importlib.import_module(f"spic.coding.{name}.gpu")
     pointers = {"buffer": "*u8", "out": {"huffman": "*i32", "rans": "*u8"}[name]}
     pointers |= dict.fromkeys(("symbols", "contexts", "slots", "status", "words", "values"), "*i32")
     pointers |= dict.fromkeys(("entries", "starts", "stops", "codes", "bounds", "sizes"), "*i64")
@@ -74,7 +74,7 @@ def test_gpu_kernels_compile_for_a_gpu(name):
 
 @pytest.mark.parametrize("fits", [1, 3, 100])
 def test_a_gpu_without_memory_codes_smaller_batches_and_says_so(fits):
-    from spic.coding.engine.gpu import GpuEngine
+    from spic.coding.gpu import GpuEngine
 
     class Small(GpuEngine):
         def _encode(self, matrix, contexts):
@@ -91,8 +91,6 @@ def test_a_gpu_without_memory_codes_smaller_batches_and_says_so(fits):
         engine.encode(matrix, torch.zeros(2).numpy())
 
 
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_forcing_the_gpu_where_there_is_none_is_one_clear_error():
     with pytest.raises(SpicError, match="sees no GPU"):
@@ -105,7 +103,7 @@ def test_cpu_and_gpu_code_alike_on_a_real_gpu(name):
     table = FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0)
     symbols = torch.from_numpy(draw(table, 300, (5, 100)))
     symbols[3, 0, ::7] = 70000
-    gpu = make_coder(name, table, "cuda", engine="gpu")
+    gpu = make_coder(name, table, engine="gpu", device="cuda")
     payloads = make_coder(name, table).encode(symbols)
     assert gpu.encode(symbols.cuda()) == payloads
     assert gpu.decode(payloads, (5, 100)).cpu().equal(symbols)

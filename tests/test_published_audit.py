@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spic.coding.frequency import FrequencyTable
+from spic.coding.tables import FrequencyTable
 from spic.points import OperatingPoint
 from spic.published.audit import audit_source, match, rans_overhead, rates, symbol_shape
 from spic.published.audit_report import UNCODED_VALUES, render

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from spic.bottleneck import make_bottleneck
-from spic.coding.frequency import FrequencyTable
+from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 from spic.points import load_points
 from spic.published import layout, source

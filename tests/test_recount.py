@@ -1,7 +1,5 @@
 """The command that counts frequency tables: every point asked for, from one pass of the network, resumable."""
 
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -112,9 +110,3 @@ def test_bad_input_is_one_line(run, arguments, message):
 def test_a_published_point_that_is_no_split_is_refused(capsys):
     code = recount.main(["--task", "segmentation", "--benchmark", "coco", "--split_point", "S1", "S2"])
     assert code == 2 and "segmentation/coco/S1/0" in (err := capsys.readouterr().err) and "no split" in err
-
-
-def test_the_command_has_a_second_name():
-    done = subprocess.run([sys.executable, "-m", "spic.coding.frequency", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stderr
-    assert done.stdout.startswith("usage: python -m spic.training.recount")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
 from spic.networks import resnet50
 from spic.pipeline import load_table
 from spic.points import load_points
@@ -62,16 +62,16 @@ def test_unlabelled_pictures_become_a_point_that_val_can_load(train, photos, tmp
     assert epoch["epoch"] == 1
     assert compared["coded_bpp"] == pytest.approx(compared["entropy_bpp"], rel=0.2, abs=8 / 160 ** 2)
     assert compared["predicted_bpp"] > 0
-    for kind in TABLES:
+    for kind in KINDS:
         assert load_table(point.with_tables(kind)).counts == load_table(point).counts
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_kind_of_table_is_written_beside_the_shared_one(train, photos, tmp_path, kind):
     assert train(photos, "--tables", kind)[0] == 0
     point = load_points(tmp_path / "out" / "dict.yaml")["classification", "imagenette", "US1", 0]
-    found = [other for other in TABLES if point.with_tables(other).table.exists()]
-    assert found == [other for other in TABLES if other in ("shared", kind)]
+    found = [other for other in KINDS if point.with_tables(other).table.exists()]
+    assert found == [other for other in KINDS if other in ("shared", kind)]
     assert (load_table(point.with_tables(kind)).index is None) == (kind == "shared")
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
 from spic.networks import resnet50
 from spic.points import ROOT
 from spic.val import main
@@ -79,14 +79,14 @@ def test_tables_change_the_bits_and_nothing_else(coder, tmp_path):
     """Shipped points; one folder holds the results of all three kinds of tables."""
     arguments = ["--split_point", "S1", "S3", "--compress_factor", "2", "--limit", "40", "--workers", "0", "--coder", coder]
     outputs = ["--output", str(tmp_path / "out"), "--per_image", str(tmp_path / "rows")]
-    for tables in TABLES:
+    for tables in KINDS:
         assert main("classification", [*arguments, *outputs, "--tables", tables]) == 0
     for split_point in ("S1", "S3"):
         shared, *particular = (tmp_path / "out" / f"{split_point}_2{mark}.json" for mark in ("", ".channel", ".position"))
         rows = [answers(tmp_path / "rows" / f"{path.stem}.csv") for path in (shared, *particular)]
         assert rows[0] == rows[1] == rows[2]
         shared, channel, position = (json.loads(path.read_text()) for path in (shared, *particular))
-        assert (shared["tables"], channel["tables"], position["tables"]) == TABLES
+        assert (shared["tables"], channel["tables"], position["tables"]) == KINDS
         for key in ("top1", "top5", "baseline_top1", "images"):
             assert shared[key] == channel[key] == position[key]
         assert position["bpp_bound"] < 0.95 * shared["bpp_bound"] and channel["bpp_bound"] < 1.01 * shared["bpp_bound"]

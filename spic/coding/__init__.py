@@ -1,31 +1,16 @@
-"""Entropy coding: frequency tables, Huffman and rANS coders, and the stream on the wire."""
+"""Entropy coding: frequency tables, Huffman and rANS coders, and the stream on the wire (stream.py).
 
-from __future__ import annotations
+    table = FrequencyTable.from_symbols(training_symbols, step=0.5)      # int [B, C, h, w]
+    coder = make_coder("rans", table)
+    payloads = coder.encode(symbols)                                     # int [B, C, h, w] → B times bytes
+    symbols = coder.decode(payloads, symbols.shape[1:])                  # int32 array [B, C, h, w]
 
-import warnings
+Symbols are integers from 0 to 2**24 - 1. Bad input is a SpicError, a payload that no encoder made a StreamError.
+numpy and numba are all this needs; torch enters only with a GPU engine. docs/bitstream.md specifies the bytes.
+"""
 
-import torch
-
-from spic.coding.coder import Coder
-from spic.coding.engine.choice import ENGINES, TABLES, engine_maker
-from spic.coding.frequency import FrequencyTable
-from spic.errors import SpicError
+from spic.coding.coder import Coder, make_coder
+from spic.coding.engine import CODERS, ENGINES
+from spic.coding.tables import FrequencyTable
 
 __all__ = ["CODERS", "ENGINES", "Coder", "FrequencyTable", "make_coder"]
-
-CODERS = tuple(TABLES)
-# `python -m spic.coding.frequency` is a command; runpy warns of every one whose package imports it, too.
-warnings.filterwarnings("ignore", "'spic.coding.frequency' found in sys.modules", RuntimeWarning)
-
-
-def make_coder(
-    name: str, table: FrequencyTable, device="cpu", engine: str | None = None, threads: int | None = None
-) -> Coder:
-    """The coder of this name ("huffman" or "rans") for this table.
-
-    device: where decoded symbols shall lie.  engine: "cpu", "gpu", or None for the one that suits the device.
-    threads: the CPU engine uses at most so many (default: as many as torch)."""
-    if name not in CODERS:
-        raise SpicError(f"unknown coder {name!r}, choose from {', '.join(CODERS)}")
-    device = torch.device(device)
-    return Coder(name, table, engine_maker(name, table, device, engine, threads), device)

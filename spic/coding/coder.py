@@ -6,39 +6,59 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 
-from spic.coding.engine import STATUS
-from spic.coding.frequency import FrequencyTable
-from spic.coding.symbols import checked_shape, symbol_matrix
-from spic.errors import StreamError
+from spic.coding.engine import STATUS, choose_engine
+from spic.coding.symbols import checked_shape, image_shape
+from spic.coding.tables import FrequencyTable
+from spic.errors import SpicError, StreamError
 
 
 class Coder:
     """Codes symbols [B, ...] with one table; made by make_coder.
 
-    name: "huffman" or "rans".  make_engine: number of symbols of an image → engine.  device: where decoded symbols
-    lie."""
+    name: "huffman" or "rans".  table: its FrequencyTable.  device: where symbols come from and go to: "cpu" (numpy
+    arrays) or a GPU such as "cuda:0" (torch tensors).  make_engine: number of symbols of an image → engine."""
 
-    def __init__(self, name: str, table: FrequencyTable, make_engine: Callable, device="cpu"):
-        self.name, self.table, self.device = name, table, torch.device(device)
+    def __init__(self, name: str, table: FrequencyTable, make_engine: Callable, device: str = "cpu"):
+        self.name, self.table, self.device = name, table, device
         self._engine = lru_cache(maxsize=8)(make_engine)
 
     def encode(self, symbols) -> list[bytes]:
-        """Integer symbols [B, ...] → one payload per image. Values without a count in the table are escaped;
-        negative ones and ones above 2**24 - 1 are a SpicError."""
-        contexts = self.table.contexts(symbols.shape[1:])
-        engine = self._engine(len(contexts))
-        return engine.encode(symbol_matrix(symbols, engine.device), contexts)
+        """Integer symbols [B, ...], such as [B, C, h, w], → one payload per image.
 
-    def decode(self, payloads: Sequence[bytes], shape: Sequence[int]) -> torch.Tensor:
-        """Payloads → int32 symbols [B, *shape] on the coder's device; a payload that encode cannot have made is a
-        StreamError."""
+        On the CPU an array, or anything numpy can view as one (a CPU tensor); on a GPU a tensor there. Values without a
+        count in the table are escaped. A SpicError: no integers, values outside 0..2**24 - 1, more than 2**24 of them
+        in an image, a shape that the table's index does not fit."""
+        contexts = self.table.contexts(image_shape(symbols))
+        engine = self._engine(len(contexts))
+        return engine.encode(engine.matrix(symbols), contexts)
+
+    def decode(self, payloads: Sequence[bytes], shape: Sequence[int]):
+        """Payloads → int32 symbols [B, *shape]: an array, or from a GPU engine a tensor on its device.
+
+        A payload that encode cannot have made is a StreamError that names its place in the batch; an impossible shape
+        is a SpicError."""
         shape = checked_shape(shape)
         contexts = self.table.contexts(shape)
+        if not all(isinstance(payload, (bytes, bytearray)) for payload in payloads):
+            raise SpicError("payloads must be a list of bytes, one for each image")
         matrix, status = self._engine(len(contexts)).decode(payloads, contexts)
         _check(status)
-        return matrix.to(self.device).reshape(len(payloads), *shape)
+        return matrix.reshape(len(payloads), *shape)
+
+
+def make_coder(
+    name: str, table: FrequencyTable, engine: str | None = None, device=None, threads: int | None = None
+) -> Coder:
+    """The coder of this name (one of CODERS) for this table.
+
+    engine: "cpu", "gpu", or None: the GPU's if `device` is a GPU and its kernels prove themselves there, else the CPU's.
+    device: a torch device or its name, such as "cuda:0"; None: the CPU, or with engine="gpu" the current GPU.
+    threads: the CPU engine uses at most so many (default: as many as torch if it is loaded, else OMP_NUM_THREADS, else
+    one for each core that this process may use).
+
+    An unknown name or engine, and engine="gpu" where the GPU's kernels do not run, are a SpicError."""
+    return Coder(name, table, *choose_engine(name, table, engine, device, threads))
 
 
 def _check(status: np.ndarray) -> None:

@@ -1,27 +1,30 @@
-"""Throw damaged streams at the receiver: each must be refused with StreamError or give symbols of the right shape.
+"""Throw damaged bytes at whatever reads them here: each must be refused with an error of ours, or give a right result.
 
-    python -m spic.coding.fuzz --count 100000
+`streams`, `payloads` and `tables` damage `count` inputs each with a random generator of the caller's; a result that is
+neither an error of ours nor right is an AssertionError, any other exception passes through.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from spic.cli import guarded, natural, positive
-from spic.coding import CODERS, Coder, FrequencyTable, make_coder
+from spic.coding.coder import Coder, make_coder
+from spic.coding.engine import CODERS
 from spic.coding.stream import StreamHeader, read_stream, write_stream
-from spic.errors import StreamError
+from spic.coding.tables import FrequencyTable
+from spic.errors import SpicError
 
 SHAPE = (4, 6, 5)
 IMAGES = 3
 _GEOMETRIC = {s: 1 << 20 - s for s in range(20)}
-TABLES = {
+EXAMPLES = {
     "geometric": FrequencyTable(_GEOMETRIC, 1.0),
     "long codes": FrequencyTable({s: 3**s for s in range(25)}, 1.0),
     "one symbol": FrequencyTable({3: 7}, 1.0),
@@ -33,31 +36,57 @@ TABLES = {
 
 @dataclass
 class Outcome:
-    """How many damaged streams were refused, and how many decoded all the same (unharmed, or a lucky checksum)."""
+    """How many damaged inputs were refused, how many were taken all the same (unharmed, or a lucky checksum), and the
+    seconds of the slowest."""
 
     rejected: int = 0
     accepted: int = 0
     slowest_s: float = 0.0
 
-
-def fuzz(name: str, count: int, rng: random.Random, framed: bool = True) -> Outcome:
-    """Damage `count` messages of the coder and read them. framed=False: as if every checksum passed."""
-    outcome = Outcome()
-    cases = [(make_coder(name, table, threads=1), _symbols(rng)) for table in TABLES.values()]
-    messages = [(coder, coder.encode(symbols)) for coder, symbols in cases]
-    read = _read_stream if framed else _read_payloads
-    for _ in tqdm(range(count), desc=f"{name} {'streams' if framed else 'payloads'}", unit="", disable=count < 10000):
-        coder, payloads = rng.choice(messages)
+    def count(self, read: Callable[[], None]) -> None:
+        """One case: `read` returns, or raises a SpicError."""
         start = time.perf_counter()
         try:
-            decoded = read(coder, payloads, rng)
-            outcome.accepted += 1
-            if tuple(decoded.shape[1:]) != SHAPE:
-                raise AssertionError(f"decoded to shape {tuple(decoded.shape)}")
-        except StreamError:
-            outcome.rejected += 1
-        outcome.slowest_s = max(outcome.slowest_s, time.perf_counter() - start)
+            read()
+            self.accepted += 1
+        except SpicError:
+            self.rejected += 1
+        self.slowest_s = max(self.slowest_s, time.perf_counter() - start)
+
+
+def streams(name: str, count: int, rng: random.Random) -> Outcome:
+    """Damaged streams of the coder `name`, read and decoded."""
+    return _coded(name, count, rng, _read_stream)
+
+
+def payloads(name: str, count: int, rng: random.Random) -> Outcome:
+    """Damaged payloads of the coder `name`, decoded as if every checksum had passed."""
+    return _coded(name, count, rng, _read_payloads)
+
+
+def tables(count: int, rng: random.Random, folder: Path) -> Outcome:
+    """Damaged table files, written to `folder` and loaded; a table that loads must code and come back from its own file."""
+    outcome, path = Outcome(), folder / "table.json"
+    texts = [json.dumps(table.to_json()).encode() for table in EXAMPLES.values()]
+    for _ in range(count):
+        path.write_bytes(_damage_table(rng.choice(texts), rng))
+        outcome.count(lambda: _use(FrequencyTable.load(path), path))
     return outcome
+
+
+def _coded(name: str, count: int, rng: random.Random, read: Callable) -> Outcome:
+    outcome = Outcome()
+    cases = [(make_coder(name, table, threads=1), _symbols(rng)) for table in EXAMPLES.values()]
+    messages = [(coder, coder.encode(symbols)) for coder, symbols in cases]
+    for _ in range(count):
+        coder, coded = rng.choice(messages)
+        outcome.count(lambda: _require_shape(read(coder, coded, rng)))
+    return outcome
+
+
+def _require_shape(decoded: np.ndarray) -> None:
+    if decoded.shape[1:] != SHAPE:
+        raise AssertionError(f"decoded to shape {decoded.shape}")
 
 
 def _symbols(rng: random.Random) -> np.ndarray:
@@ -66,18 +95,44 @@ def _symbols(rng: random.Random) -> np.ndarray:
     return np.array(values, np.int32).reshape(IMAGES, *SHAPE)
 
 
-def _read_stream(coder: Coder, payloads: list[bytes], rng: random.Random):
+def _read_stream(coder: Coder, coded: list[bytes], rng: random.Random) -> np.ndarray:
     header = StreamHeader("fuzz/S1/0", coder.name, coder.table.digest, SHAPE, (64, 64))
-    damaged = _damage(write_stream(header, payloads), rng)
+    damaged = _damage(write_stream(header, coded), rng)
     return coder.decode(read_stream(damaged, header)[1], SHAPE)
 
 
-def _read_payloads(coder: Coder, payloads: list[bytes], rng: random.Random):
-    return coder.decode([_damage(p, rng) for p in payloads], SHAPE)
+def _read_payloads(coder: Coder, coded: list[bytes], rng: random.Random) -> np.ndarray:
+    return coder.decode([_damage(payload, rng) for payload in coded], SHAPE)
+
+
+def _use(table: FrequencyTable, path: Path) -> None:
+    """Code two small images with both coders, and write the table and read it again."""
+    shape = SHAPE if table.index is None else (max(table.index.shape[0], 1), *table.index.shape[1:])
+    symbols = np.arange(2 * np.prod(shape)).reshape(2, *shape) % 7
+    for name in CODERS:
+        coder = make_coder(name, table, threads=1)
+        if not (coder.decode(coder.encode(symbols), shape) == symbols).all():
+            raise AssertionError(f"{name} decodes other symbols than it encoded")
+    table.save(path)
+    if FrequencyTable.load(path).digest != table.digest:
+        raise AssertionError("the saved table is another one")
 
 
 def _damage(data: bytes, rng: random.Random) -> bytes:
     return rng.choice((_flip, _flip, _cut, _cut, _overwrite, _random, _grow))(bytearray(data), rng)
+
+
+def _damage_table(data: bytes, rng: random.Random) -> bytes:
+    """As bytes, or one number or word of the text replaced by an extreme one."""
+    if rng.random() < 0.3:
+        return _damage(data, rng)
+    words = data.replace(b",", b" , ").replace(b":", b" : ").replace(b"}", b" } ").replace(b"]", b" ] ").split()
+    words[rng.randrange(len(words))] = rng.choice(_WORDS)
+    return b" ".join(words)
+
+
+_WORDS = [b"-1", b"0", b"1e999", b"1e-400", b"9" * 400, b"9" * 5000, b"NaN", b"true", b"null", b"[]", b"{}", b'"x"', b"0.5",
+          b'"65535"', b'"65536"', b'"01"', b"1099511627776", b"1099511627777", b"[" * 3000, b"{", b"}", b",", b""]  # fmt: skip
 
 
 def _flip(data: bytearray, rng: random.Random) -> bytes:
@@ -102,26 +157,3 @@ def _random(data: bytearray, rng: random.Random) -> bytes:
 
 def _grow(data: bytearray, rng: random.Random) -> bytes:
     return bytes(data) + rng.randbytes(rng.randrange(1, 9))
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=positive, default=100000, help="damaged streams in all (default: %(default)s)")
-    parser.add_argument("--seed", type=natural, default=0, help="of the damage (default: %(default)s)")
-    args = parser.parse_args(argv)
-    return guarded(lambda: _report(args.count, args.seed))
-
-
-def _report(count: int, seed: int) -> None:
-    rng = random.Random(seed)
-    kinds = [(name, framed) for name in CODERS for framed in (True, False)]
-    for i, (name, framed) in enumerate(kinds):
-        share = count * (i + 1) // len(kinds) - count * i // len(kinds)
-        found = fuzz(name, share, rng, framed)
-        kind = "streams" if framed else "payloads without a checksum"
-        print(f"{name}: {share} damaged {kind}: {found.rejected} refused, {found.accepted} decoded to the right shape, "
-              f"slowest {1000 * found.slowest_s:.1f} ms")  # fmt: skip
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

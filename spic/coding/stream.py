@@ -1,8 +1,16 @@
 """The stream on the wire: one header, then one small frame per image, then an end mark. docs/bitstream.md specifies it.
 
-    writer = StreamWriter(file, header)         for payload in StreamReader(file, header):
-    for payload in payloads:                        ...
-        writer.write(payload)
+Frame by frame, over any connection:
+
+    writer = FrameWriter(header)                    reader = FrameReader(StreamHeader.from_bytes(data))
+    send(writer.header)                             reader.header.require(expected)
+    send(writer.frame(payload))                     payload = reader.payload(frame)
+    send(writer.end())                              reader.end(mark)
+
+Or as a file:
+
+    writer = StreamWriter(file, header)             for payload in StreamReader(file, header):
+    writer.write(payload)                               ...
     writer.close()
 
 Both ends build the same StreamHeader from their own operating point and table; a reader refuses any other stream.
@@ -14,16 +22,18 @@ from __future__ import annotations
 import binascii
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import BinaryIO
 
-from spic.coding.symbols import MAX_SYMBOLS, checked_shape
+from spic.coding.symbols import MAX_AXES, MAX_SYMBOLS, checked_shape
 from spic.errors import SpicError, StreamError
 
 MAGIC = b"SPIC"
 VERSION = 1
 MAX_HEADER_BYTES = 1024
+MAX_SIDE = 1 << 20
+"""Most pixels along a side of the network's input."""
 SYMBOL_BYTES = 11
 """No coder spends more on one symbol: Huffman's END (57 bits) and 28 raw bits."""
 
@@ -43,13 +53,29 @@ class StreamHeader:
     image_size: tuple[int, int]
 
     def to_bytes(self) -> bytes:
-        texts = [t.encode() for t in (self.point, self.coder)]
-        body = b"".join(_varint(len(t)) + t for t in texts) + bytes.fromhex(self.table)
-        body += _varint(len(self.shape)) + b"".join(map(_varint, (*self.shape, *self.image_size)))
+        """The header on the wire; a SpicError if no reader would take it."""
+        try:
+            texts = [text.encode() for text in (self.point, self.coder)]
+            table, shape = bytes.fromhex(self.table), checked_shape(self.shape)
+        except ValueError as error:
+            raise SpicError(f"stream header: {error}") from None
+        if len(table) != 32 or len(self.image_size) != 2 or not all(0 <= side <= MAX_SIDE for side in self.image_size):
+            raise SpicError(f"stream header: no digest {self.table!r}, or no image size {self.image_size}")
+        body = b"".join(_varint(len(t)) + t for t in texts) + table
+        body += _varint(len(shape)) + b"".join(map(_varint, (*shape, *self.image_size)))
         if len(body) > MAX_HEADER_BYTES:
             raise SpicError(f"stream header of {len(body)} bytes: the name of the operating point is too long")
         start = MAGIC + bytes([VERSION]) + _varint(len(body)) + body
         return start + _check(start)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> StreamHeader:
+        """The header that these bytes are, no more and no less."""
+        file = io.BytesIO(data)
+        header = cls.read(file)
+        if extra := len(file.read()):
+            raise StreamError(f"the stream header has {extra} bytes too many")
+        return header
 
     @classmethod
     def read(cls, file: BinaryIO) -> StreamHeader:
@@ -74,9 +100,9 @@ class StreamHeader:
         try:
             point, coder = (_read_text(body) for _ in range(2))
             table = _read_exactly(body, 32, "the header").hex()
-            rank = _read_varint(body, 8, "the header")
+            rank = _read_varint(body, MAX_AXES, "the header")
             shape = tuple(_read_varint(body, MAX_SYMBOLS, "the header") for _ in range(rank))
-            height, width = (_read_varint(body, 1 << 20, "the header") for _ in range(2))
+            height, width = (_read_varint(body, MAX_SIDE, "the header") for _ in range(2))
             checked_shape(shape)
         except (SpicError, UnicodeDecodeError) as error:
             raise StreamError(f"the stream header is not valid ({error})") from None
@@ -102,43 +128,139 @@ _FIELD_NAMES = {
 }
 
 
+class FrameWriter:
+    """Payloads → frames. header: the bytes to send first.  frames: how many were made so far."""
+
+    def __init__(self, header: StreamHeader):
+        self.header = header.to_bytes()
+        self.frames = 0
+        self.ended = False
+        self._limit = _most_bytes(header)
+
+    def frame(self, payload: bytes) -> bytes:
+        """The frame of the next image; after the end, or with a payload that no reader takes, a SpicError."""
+        if len(payload) > self._limit:
+            raise SpicError(f"payload of {len(payload)} bytes: at most {self._limit} for symbols of the header's shape")
+        frame = self._framed(len(payload) + 1, payload)
+        self.frames += 1
+        return frame
+
+    def end(self) -> bytes:
+        """The end mark; nothing follows it."""
+        mark = self._framed(0, b"")
+        self.ended = True
+        return mark
+
+    def _framed(self, length: int, payload: bytes) -> bytes:
+        if self.ended:
+            raise SpicError("this stream has ended; begin a new one, with a header")
+        return _varint(length) + _frame_check(self.header[-2:], self.frames, length, payload) + payload
+
+
+class FrameReader:
+    """Frames → payloads, each call given the bytes of exactly one frame.
+
+    header: what the stream says of itself.  frames: how many were read so far, the place of the next one. Whatever is
+    wrong with a frame (short, long, damaged, misplaced) is a StreamError that leaves the reader as it was: the right
+    frame may still follow."""
+
+    def __init__(self, header: StreamHeader):
+        self.header = header
+        self.frames = 0
+        self.ended = False
+        self._header_check = header.to_bytes()[-2:]
+        self._limit = _most_bytes(header)
+
+    def payload(self, frame: bytes) -> bytes:
+        """The payload of the next image's frame."""
+        payload = self._only(frame)
+        if payload is None:
+            raise StreamError(f"the stream ended where frame {self.frames} was expected")
+        self.frames += 1
+        return payload
+
+    def payloads(self, frames: Sequence[bytes]) -> list[bytes]:
+        """The payloads of the next images: of all these frames, or a StreamError and none."""
+        before = self.frames
+        try:
+            return [self.payload(frame) for frame in frames]
+        except StreamError:
+            self.frames = before
+            raise
+
+    def end(self, mark: bytes) -> None:
+        """End the stream; anything but the end mark, whole and in its place, is a StreamError."""
+        if self._only(mark) is not None:
+            raise StreamError(f"frame {self.frames} came where the end of the stream was expected")
+        self.ended = True
+
+    def _only(self, data: bytes) -> bytes | None:
+        file = io.BytesIO(data)
+        payload = self.look(file)
+        if extra := len(file.read()):
+            raise StreamError(f"frame {self.frames} has {extra} bytes too many")
+        return payload
+
+    def look(self, file: BinaryIO) -> bytes | None:
+        """The payload of the frame that the file gives next, or None for the end mark; the reader stays as it is."""
+        if self.ended:
+            raise StreamError(f"bytes after the end of the stream ({self.frames} frames)")
+        where = f"frame {self.frames}"
+        length = _read_varint(file, self._limit + 1, where)
+        check = _read_exactly(file, 2, where)
+        payload = _read_exactly(file, max(0, length - 1), where)
+        if check != _frame_check(self._header_check, self.frames, length, payload):
+            raise StreamError(f"{where} is damaged or out of place (checksum)")
+        return payload if length else None
+
+
 class StreamWriter:
-    """Writes the header at once, then a frame per payload. bytes_written counts everything, framing included."""
+    """A stream into a file: writes the header at once, then a frame per payload.
+
+    bytes_written counts everything, framing included.  frames: how many payloads."""
 
     def __init__(self, file: BinaryIO, header: StreamHeader):
         self.file = file
-        self.frames = 0
-        start = header.to_bytes()
-        self._header_check = start[-2:]
-        self.file.write(start)
-        self.bytes_written = len(start)
+        self.bytes_written = 0
+        self._frames = FrameWriter(header)
+        self._put(self._frames.header)
+
+    @property
+    def frames(self) -> int:
+        return self._frames.frames
 
     def write(self, payload: bytes) -> None:
-        """Append the frame of one image."""
-        self._write(_varint(len(payload) + 1), payload)
-        self.frames += 1
+        """Append the frame of one image; after close a SpicError."""
+        self._put(self._frames.frame(payload))
 
     def close(self) -> None:
-        """Append the end mark; the file itself stays open."""
-        self._write(_varint(0), b"")
+        """Append the end mark, once; the file itself stays open."""
+        if not self._frames.ended:
+            self._put(self._frames.end())
 
-    def _write(self, length: bytes, payload: bytes) -> None:
-        frame = length + _frame_check(self._header_check, self.frames, length, payload) + payload
-        self.file.write(frame)
-        self.bytes_written += len(frame)
+    def _put(self, data: bytes) -> None:
+        self.file.write(data)
+        self.bytes_written += len(data)
 
 
 class StreamReader:
-    """Iterates over the payloads of a stream. `header`: what it says of itself, checked against `expected` if given."""
+    """Iterates over the payloads of a stream in a file.
+
+    header: what it says of itself, checked against `expected` if given.  frames: how many were read so far.
+
+    A file cannot be read twice, so an error is final: every later read raises it again."""
 
     def __init__(self, file: BinaryIO, expected: StreamHeader | None = None):
         self.file = file
-        self.frames = 0
         self.header = StreamHeader.read(file)
         if expected is not None:
             self.header.require(expected)
-        self._header_check = self.header.to_bytes()[-2:]
-        self._limit = math.prod(self.header.shape) * SYMBOL_BYTES + 8
+        self._frames = FrameReader(self.header)
+        self._error: str | None = None
+
+    @property
+    def frames(self) -> int:
+        return self._frames.frames
 
     def __iter__(self) -> Iterator[bytes]:
         while (payload := self.read()) is not None:
@@ -146,15 +268,20 @@ class StreamReader:
 
     def read(self) -> bytes | None:
         """The next payload, or None after the last one, once the end mark is found right and nothing follows it."""
-        where = f"frame {self.frames}"
-        length = _read_varint(self.file, self._limit + 1, where)
-        check = _read_exactly(self.file, 2, where)
-        payload = _read_exactly(self.file, max(0, length - 1), where)
-        if check != _frame_check(self._header_check, self.frames, _varint(length), payload):
-            raise StreamError(f"{where} is damaged or out of place (checksum)")
-        if length:
-            self.frames += 1
+        if self._error:
+            raise StreamError(self._error)
+        try:
+            return None if self._frames.ended else self._next()
+        except StreamError as error:
+            self._error = str(error)
+            raise
+
+    def _next(self) -> bytes | None:
+        payload = self._frames.look(self.file)
+        if payload is not None:
+            self._frames.frames += 1
             return payload
+        self._frames.ended = True
         if self.file.read(1):
             raise StreamError(f"bytes after the end of the stream ({self.frames} frames)")
         return None
@@ -181,9 +308,14 @@ def _check(data: bytes) -> bytes:
     return binascii.crc_hqx(data, 0).to_bytes(2, "big")
 
 
-def _frame_check(header_check: bytes, position: int, length: bytes, payload: bytes) -> bytes:
+def _frame_check(header_check: bytes, position: int, length: int, payload: bytes) -> bytes:
     """Covers the header's check and the position too, so that a frame of another stream or place is noticed."""
-    return _check(header_check + position.to_bytes(8, "big") + length + payload)
+    return _check(header_check + position.to_bytes(8, "big") + _varint(length) + payload)
+
+
+def _most_bytes(header: StreamHeader) -> int:
+    """The longest payload that an image of the header's shape can need."""
+    return math.prod(header.shape) * SYMBOL_BYTES + 8
 
 
 def _varint(value: int) -> bytes:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from spic.bottleneck import GEOMETRY
 from spic.coding import make_coder
-from spic.coding.frequency import FrequencyTable
+from spic.coding.tables import FrequencyTable
 from spic.coding.huffman import huffman_code
 from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint

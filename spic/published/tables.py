@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 import struct
 
-from spic.coding.frequency import FrequencyTable
+from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 
 MAX_TABLE_BYTES = 1 << 16

@@ -14,7 +14,7 @@ from spic import parallel
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.bottleneck import make_bottleneck
 from spic.cli import boolean, guarded, natural, pick_device, positive
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
 from spic.errors import SpicError
 from spic.files import check_writable
 from spic.networks import cut
@@ -50,7 +50,7 @@ def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
     add("--lr", type=float, default=3e-3)
     add("--seed", type=int, default=0)
     add("--limit", type=positive, help="train on N pictures, evenly spread over the set")
-    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="kinds of frequency tables to count for "
+    add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of frequency tables to count for "
         "val.py --tables: one for all symbols (always), one per channel, one per channel and position")
     add("--gpu", type=boolean, default=False, metavar="True|False")
     add("--resume", action="store_true", help="go on with the run that the output folder holds")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from spic.benchmarks import find
 from spic.bottleneck import make_bottleneck
 from spic.cli import guarded, positive
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
 from spic.errors import SpicError
 from spic.networks import cut
 from spic.networks.split import depth
@@ -139,7 +139,7 @@ def train_point(job: Job) -> str:
     run = checkpoint.Run(runs / f"{job.name}.pt", identity(job.options, stride=job.stride, channels=job.channels))
     log = runs / f"{job.name}.jsonl"
     trainee = fit(bottleneck, back, training, job.options, run, log, quiet=True)
-    write_outcome(trainee, bench.counting[job.location], job.key, TABLES, bench.root, log)
+    write_outcome(trainee, bench.counting[job.location], job.key, KINDS, bench.root, log)
     return job.name
 
 

@@ -24,7 +24,7 @@ def compare(estimator: nn.Module, encoder: nn.Module, features: Tensor, table: F
     coder, estimator = make_coder(CODER, table), estimator.eval()
     bits = torch.zeros(3, dtype=torch.float64)
     for feature in encoded(encoder, features):
-        symbols = quantize(feature, step)
+        symbols = quantize(feature, step).cpu()
         payload = sum(map(len, coder.encode(symbols)))
         # not the symbols: a hyperprior looks at the feature itself, and every estimator rounds by itself
         bits += torch.tensor([estimator(feature / step).sum().item(), table.cross_entropy(symbols), 8 * payload])

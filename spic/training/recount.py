@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from spic.benchmarks import EMBEDDED, Benchmark, find
 from spic.cli import guarded, positive
-from spic.coding.frequency import TABLES
+from spic.coding.tables import KINDS
 from spic.errors import SpicError
 from spic.files import check_writable, verify_file
 from spic.networks.split import depth
@@ -41,7 +41,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--data", type=Path, help="folder with the training pictures; scenes are drawn")
     add("--unlabelled", action="store_true", help="--data is any folder of pictures, nested or flat, counted whole")
     add("--backbone_weights", type=Path, help="a state dict; None: torchvision's or the shipped one")
-    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="kinds of tables")
+    add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of tables")
     add("--pictures", type=positive, help="how many to count; None: as many as in training")
     add("--force", action="store_true", help="count tables that are there already, too")
     add("--output", type=Path, help="folder that gets Freq_tab/ and the checksums; None: the one of --points")

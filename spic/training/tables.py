@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spic.bottleneck import Bottleneck
 from spic.files import catalogue, record_checksums, write_whole
-from spic.coding.frequency import TABLES, FrequencyTable, SymbolCounter
+from spic.coding.tables import KINDS, FrequencyTable, SymbolCounter
 from spic.networks.fold import fold_batch_norm
 from spic.points import ROOT, SHARED, TASKS, beside
 from spic.quantize import quantize
@@ -34,7 +34,7 @@ def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Itera
     """The tables of several kinds of an encoder's symbols, counted in one pass."""
     counters = {kind: SymbolCounter(kind) for kind in kinds}
     for feature in encoded(encoder, features):
-        symbols = quantize(feature, step)
+        symbols = quantize(feature, step).cpu()
         for counter in counters.values():
             counter.add(symbols)
     return {kind: counter.table(step) for kind, counter in counters.items()}
@@ -67,7 +67,7 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, task: str, benchm
     """
     names = file_names(task, benchmark, split_point, factor)
     write_whole(root / names["weights"], save(half_state(bottleneck)))
-    stale = [beside(root / names["table"], kind) for kind in TABLES if kind != SHARED]
+    stale = [beside(root / names["table"], kind) for kind in KINDS if kind != SHARED]
     for file in stale:
         file.unlink(missing_ok=True)
     table.save(root / names["table"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-import torch
+
+from spic.coding.symbols import symbol_matrix
 
 PADDING = 8
 """Bytes that follow the last payload in a decoder's buffer, so that wide reads stay inside."""
@@ -19,9 +21,9 @@ SYMBOLS_PER_THREAD = 1 << 16
 class CpuEngine:
     """A subclass has the kernels: encode_part and decode_part work on a part of a batch, without the interpreter lock.
 
-    threads: at most so many; None: as many as torch uses."""
+    threads: at most so many; None: default_threads()."""
 
-    device = torch.device("cpu")
+    matrix = staticmethod(symbol_matrix)
 
     def __init__(self, threads: int | None = None):
         self.threads = threads
@@ -34,12 +36,11 @@ class CpuEngine:
         """Fill matrix [B, N] and status [B] from the payloads between consecutive offsets [B + 1] of the buffer."""
         raise NotImplementedError
 
-    def encode(self, matrix: torch.Tensor, contexts: np.ndarray) -> list[bytes]:
-        rows = matrix.numpy()
-        parts = self._for_each_part(rows.shape, lambda part: _cut(*self.encode_part(rows[part], contexts)))
+    def encode(self, matrix: np.ndarray, contexts: np.ndarray) -> list[bytes]:
+        parts = self._for_each_part(matrix.shape, lambda part: _cut(*self.encode_part(matrix[part], contexts)))
         return [payload for part in parts for payload in part]
 
-    def decode(self, payloads: Sequence[bytes], contexts: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    def decode(self, payloads: Sequence[bytes], contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         matrix = np.empty((len(payloads), len(contexts)), np.int32)
         status = np.empty(len(payloads), np.int32)
         offsets = np.zeros(len(payloads) + 1, np.int64)
@@ -50,15 +51,26 @@ class CpuEngine:
             self.decode_part(buffer, offsets[part.start : part.stop + 1], contexts, matrix[part], status[part])
 
         self._for_each_part(matrix.shape, decode_part)
-        return torch.from_numpy(matrix), status
+        return matrix, status
 
     def _for_each_part(self, shape: tuple[int, int], work: Callable[[slice], object]) -> list:
         images, n_symbols = shape
-        threads = self.threads or torch.get_num_threads()
+        threads = self.threads or default_threads()
         count = max(1, min(threads, images, images * n_symbols // SYMBOLS_PER_THREAD))
         edges = [images * i // count for i in range(count + 1)]
         parts = [slice(a, b) for a, b in zip(edges, edges[1:])]
         return [work(parts[0])] if count == 1 else list(_pool().map(work, parts))
+
+
+def default_threads() -> int:
+    """As many as torch uses, if it is loaded; else OMP_NUM_THREADS; else one for each core that this process may use."""
+    torch = sys.modules.get("torch")
+    if hasattr(torch, "get_num_threads"):
+        return torch.get_num_threads()
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isascii() and asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)

@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, TRUNCATED
-from spic.coding.engine.gpu import GpuEngine
-from spic.coding.huffman import HuffmanTables
+from spic.coding.gpu import GpuEngine
+from spic.coding.huffman.tables import HuffmanTables
 
 ESCAPE_BITS = 28
 SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings")
@@ -24,7 +24,7 @@ _LEFT_OVER = tl.constexpr(LEFT_OVER)
 class HuffmanGpu(GpuEngine):
     alignment = 4
 
-    def __init__(self, tables: HuffmanTables, device: torch.device):
+    def __init__(self, tables: HuffmanTables, device: str):
         super().__init__(device)
         self.width, self.longest, self.lookup_bits = tables.width, tables.longest, tables.lookup_bits
         arrays = (tables.entries, tables.lookup, tables.codes, tables.values, tables.bounds)

@@ -6,9 +6,9 @@ import numpy as np
 from numba import int64, uint8, uint32, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK
-from spic.coding.engine.compiled import inlined, kernel
-from spic.coding.engine.cpu import CpuEngine
-from spic.coding.rans import RansTables
+from spic.coding.compiled import inlined, kernel
+from spic.coding.cpu import CpuEngine
+from spic.coding.rans.tables import RansTables
 
 LANES = 4
 LOW = 1 << 24

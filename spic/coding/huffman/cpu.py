@@ -6,9 +6,9 @@ import numpy as np
 from numba import int64, uint8, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK, TRUNCATED
-from spic.coding.engine.compiled import inlined, kernel
-from spic.coding.engine.cpu import CpuEngine
-from spic.coding.huffman import BURST, LOOKUP_BITS, HuffmanTables
+from spic.coding.compiled import inlined, kernel
+from spic.coding.cpu import CpuEngine
+from spic.coding.huffman.tables import BURST, LOOKUP_BITS, HuffmanTables
 
 ESCAPE_BITS = 28
 """The most bits that follow END in an escape: five for the length, 23 below the leading one."""
@@ -196,7 +196,7 @@ def _decode(
 
 @inlined
 def _check_end(buffer, start, stop, bit, contexts, entries, width):
-    """OK if the last code ends in the last byte and that byte is filled as _finish fills it."""
+    """OK if the last code ends in the last byte and that byte is filled as _filling says."""
     if (bit + 7) // 8 != stop:
         return LEFT_OVER
     missing = -bit & 7

@@ -6,14 +6,17 @@ Triton, which comes with torch; with TRITON_INTERPRET=1 they run on CPU tensors,
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
+from spic.coding.symbols import check_range, image_shape, require_integers, symbol_matrix
 from spic.errors import SpicError
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MAX_LANES = 32
 PADDING = 64
 """Bytes that follow the last payload, so that wide reads stay inside."""
@@ -25,10 +28,20 @@ class GpuEngine:
     alignment = 1
     """Each payload begins at a multiple of so many bytes of the decoder's buffer."""
 
-    def __init__(self, device: torch.device):
-        self.device = device
+    def __init__(self, device: str):
+        self.device = device = torch.device(device)
         self.processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
         self._contexts: tuple[np.ndarray | None, torch.Tensor | None] = None, None
+
+    def matrix(self, symbols) -> torch.Tensor:
+        """Integer symbols [B, ...], a tensor or an array, as a contiguous int32 tensor [B, N] on the device."""
+        if not isinstance(symbols, torch.Tensor):
+            return torch.from_numpy(symbol_matrix(symbols)).to(self.device)
+        require_integers(symbols.dtype in INTEGERS, symbols.dtype)
+        rows = symbols.reshape(len(symbols), math.prod(image_shape(symbols)))
+        if rows.numel():
+            check_range(*(int(bound) for bound in torch.aminmax(rows)))
+        return rows.to(self.device, torch.int32).contiguous()
 
     def on_device(self, array: np.ndarray) -> torch.Tensor:
         """Unsigned numbers become signed ones with the same bits: torch has few operations on unsigned ones."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spic.coding.clusters import cluster
-from spic.coding.frequency import MAX_TOTAL, TABLES, FrequencyTable, SymbolCounter
+from spic.coding.tables import MAX_TOTAL, KINDS, FrequencyTable, SymbolCounter
 from spic.errors import SpicError
 
 FAIR = FrequencyTable({0: 2, 3: 1, 7: 1}, 2.0)
@@ -58,7 +58,7 @@ def test_entropy_cross_entropy_and_escapes_have_the_known_values():
 
 def test_a_channel_table_uses_each_channels_own_distribution():
     symbols = torch.tensor([[[[0, 0]], [[1, 2]]], [[[0, 0]], [[2, 1]]]])
-    table = FrequencyTable.from_symbols(symbols, 1.0, tables="channel")
+    table = FrequencyTable.from_symbols(symbols, 1.0, kind="channel")
     assert table.distributions == ({0: 4}, {1: 2, 2: 2})
     assert table.entropy == pytest.approx(0.5)
     assert table.cross_entropy(symbols) == pytest.approx(4)
@@ -68,7 +68,7 @@ def test_a_channel_table_uses_each_channels_own_distribution():
 
 def test_counting_batch_by_batch_equals_counting_at_once():
     symbols = torch.randint(0, 40, (10, 3, 4, 5), generator=torch.Generator().manual_seed(0)) ** 2
-    for tables in TABLES:
+    for tables in KINDS:
         counter = SymbolCounter(tables)
         for batch in symbols.split(3):
             counter.add(batch)
@@ -90,7 +90,7 @@ def test_more_particular_tables_cost_fewer_bits_at_the_same_symbols():
     rng = np.random.default_rng(0)
     rates = np.exp(rng.normal(0, 1.5, (8, 1, 1)) + rng.normal(0, 1, (8, 6, 6)))
     train, fresh = rng.poisson(rates, (400, 8, 6, 6)), rng.poisson(rates, (50, 8, 6, 6))
-    bits = [FrequencyTable.from_symbols(train, 1.0, kind).cross_entropy(fresh) for kind in TABLES]
+    bits = [FrequencyTable.from_symbols(train, 1.0, kind).cross_entropy(fresh) for kind in KINDS]
     assert bits[1] < 0.95 * bits[0] and bits[2] < 0.95 * bits[1]
     assert len(FrequencyTable.from_symbols(train, 1.0, "position").distributions) <= 64
 
@@ -185,6 +185,6 @@ def test_a_table_for_another_shape_is_refused():
 
 def test_the_information_of_the_counted_symbols_is_the_entropy():
     symbols = torch.randint(0, 9, (4, 2, 30), generator=torch.Generator().manual_seed(1))
-    for tables in TABLES:
+    for tables in KINDS:
         table = FrequencyTable.from_symbols(symbols, 1.0, tables)
         assert math.isclose(table.cross_entropy(symbols), table.entropy * symbols.numel(), rel_tol=1e-9)

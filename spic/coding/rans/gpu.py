@@ -1,4 +1,4 @@
-"""rANS on the GPU, one image per lane. Line for line the kernels of rans_cpu.py, with masks for branches."""
+"""rANS on the GPU, one image per lane. Line for line the kernels of cpu.py, with masks for branches."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER
-from spic.coding.engine.gpu import GpuEngine
-from spic.coding.rans import RansTables
+from spic.coding.gpu import GpuEngine
+from spic.coding.rans.tables import RansTables
 
 SYMBOL_BYTES = 6
 SIZES = ("images", "n_symbols", "width", "room", "precision")
@@ -19,7 +19,7 @@ _LEFT_OVER = tl.constexpr(LEFT_OVER)
 
 
 class RansGpu(GpuEngine):
-    def __init__(self, tables: RansTables, device: torch.device):
+    def __init__(self, tables: RansTables, device: str):
         super().__init__(device)
         self.width, self.precision = tables.width, tables.precision
         arrays = (tables.entries, tables.slots, tables.lookup)

@@ -10,8 +10,6 @@ several distributions and an index that says which one codes the symbol at (chan
 The index is stretched over the symbols of one image, [C, h, w]: for each channel an entry, or one for all; along rows
 and columns each entry covers an equal share of them, so that an index of [C, 1, 1] names one distribution per channel
 and one of [C, 8, 8] names them for the zones of a map of any size.
-
-The command `python -m spic.coding.frequency` counts tables; it is spic.training.recount, by the name of what it makes.
 """
 
 from __future__ import annotations
@@ -20,14 +18,16 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from spic.coding.clusters import cluster
-from spic.coding.symbols import symbol_matrix
+from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, image_shape, symbol_matrix
 from spic.errors import SpicError
 from spic.files import write_whole
 
@@ -38,8 +38,11 @@ MAX_TOTAL = 1 << 40
 MAX_DISTRIBUTIONS = 1024
 MAX_CELLS = 1 << 22
 """Largest number of distributions × (largest symbol + 1): bounds the memory a table can ask for."""
+MAX_ENTRIES = 1 << 19
+"""Largest number of counted symbols of all distributions together: such a table is built in two seconds."""
 MAX_FILE_BYTES = 16 << 20
-TABLES = ("shared", "channel", "position")
+KINDS = ("shared", "channel", "position")
+"""How a table shares out its distributions, see SymbolCounter."""
 POSITION_CLUSTERS = 64
 """Distributions of a table per position: more save hardly any bits, and cost the decoder memory."""
 ZONES = 8
@@ -47,6 +50,9 @@ ZONES = 8
 of 63 x 63 positions, a hundred training pictures are too few, and the file takes half a megabyte."""
 MAX_COUNTED_CELLS = 1 << 26
 """Largest number of distributions × symbols that are counted: bounds memory."""
+BIT_LENGTHS = MAX_SYMBOL.bit_length() + 1
+"""Values beyond a table's largest symbol differ in their bit length, 0 to 24, by which an escape's price is known."""
+KEPT_SHAPES = 16
 
 
 class FrequencyTable:
@@ -55,22 +61,28 @@ class FrequencyTable:
     counts: {symbol: count}, or a sequence of such mappings together with `index`.
     step: the quantisation step the symbols were made with.
     index: integers, stretched over the symbols [C, h, w]; entry = which distribution.
+
+    Anything else is a SpicError. Symbols are integers [B, C, h, w] (or [B, ...], as many axes as the index has), given
+    as anything that numpy can view as an array.
     """
 
     def __init__(self, counts: Mapping[int, int] | Sequence[Mapping[int, int]], step: float, index=None):
-        several = not isinstance(counts, Mapping)
+        several = isinstance(counts, (list, tuple))
         self.distributions = tuple(_checked_counts(c) for c in (counts if several else [counts]))
         self.step = _checked_step(step)
         self.index = _checked_index(index, len(self.distributions), several)
         self.width = 1 + max(max(d) for d in self.distributions)
         if len(self.distributions) * self.width > MAX_CELLS:
             raise SpicError(f"table: {len(self.distributions)} distributions of {self.width} symbols are too many")
+        if (entries := sum(map(len, self.distributions))) > MAX_ENTRIES:
+            raise SpicError(f"table: {entries} counted symbols in {len(self.distributions)} distributions, {MAX_ENTRIES} at "
+                            "most; take a shared table or a larger step")
         self._contexts: dict[tuple[int, ...], np.ndarray] = {}
 
     @classmethod
-    def from_symbols(cls, symbols, step: float, tables: str = "shared") -> FrequencyTable:
-        """The table of one tensor of symbols [B, C, h, w]; for many batches use SymbolCounter."""
-        counter = SymbolCounter(tables)
+    def from_symbols(cls, symbols, step: float, kind: str = "shared") -> FrequencyTable:
+        """The table of one array of symbols [B, C, h, w]; for many batches use SymbolCounter."""
+        counter = SymbolCounter(kind)
         counter.add(symbols)
         return counter.table(step)
 
@@ -93,8 +105,8 @@ class FrequencyTable:
     def _from_json(cls, data) -> FrequencyTable:
         if not isinstance(data, dict) or "version" not in data:
             raise SpicError("not a frequency table")
-        if data["version"] != FORMAT_VERSION:
-            raise SpicError(f"version {data['version']!r}, this program reads version {FORMAT_VERSION}")
+        if not _is_int(data["version"], FORMAT_VERSION, FORMAT_VERSION):
+            raise SpicError(f"version {_shown(data['version'])}, this program reads version {FORMAT_VERSION}")
         if not {"step", "counts"} <= data.keys() <= {"version", "step", "counts", "index"}:
             raise SpicError(f"unexpected or missing entries: {sorted(data)}")
         counts = data["counts"]
@@ -140,22 +152,13 @@ class FrequencyTable:
 
     def contexts(self, shape: Sequence[int]) -> np.ndarray:
         """int32 [N]: the distribution of each symbol of an image of this shape."""
-        shape = tuple(shape)
+        shape = checked_shape(shape)
         if shape not in self._contexts:
             index = np.zeros((1,), np.int32) if self.index is None else self.index
+            if len(self._contexts) >= KEPT_SHAPES:
+                self._contexts.clear()
             self._contexts[shape] = _stretched(index, shape).ravel()
         return self._contexts[shape]
-
-    def histogram(self, symbols) -> np.ndarray:
-        """How often each cell of the table occurs in symbols [B, ...]: int64 [distributions, width + 1].
-
-        The last column counts symbols beyond the table's largest one."""
-        matrix = symbol_matrix(symbols).numpy()
-        cells = np.minimum(matrix, self.width)
-        if self.index is not None:
-            cells += self.contexts(symbols.shape[1:]) * (self.width + 1)
-        size = len(self.distributions) * (self.width + 1)
-        return np.bincount(cells.ravel(), minlength=size).reshape(-1, self.width + 1)
 
     def dense_counts(self) -> np.ndarray:
         """Counts as int64 [distributions, width]."""
@@ -164,52 +167,86 @@ class FrequencyTable:
             row[list(distribution)] = list(distribution.values())
         return dense
 
+    def histogram(self, symbols) -> np.ndarray:
+        """How often each cell of the table occurs in symbols [B, ...]: int64 [distributions, width + BIT_LENGTHS].
+
+        Column `width + n` counts symbols beyond the table's largest one that have n bits. Histograms of batches, and of
+        processes, add up exactly; escapes_of and cross_entropy_of say what the sum costs."""
+        matrix = symbol_matrix(symbols)
+        columns = self.width + BIT_LENGTHS
+        cells = np.where(matrix < self.width, matrix, self.width + _bit_lengths(matrix)) if self._any_beyond(matrix) else matrix
+        if self.index is not None:
+            cells = cells + self.contexts(image_shape(symbols)) * np.int64(columns)
+        return np.bincount(cells.ravel(), minlength=len(self.distributions) * columns).reshape(-1, columns)
+
+    def escapes_of(self, histogram: np.ndarray) -> int:
+        """How many of the symbols in this sum of histograms have no count in the table."""
+        return int(histogram[self._escaped].sum())
+
+    def cross_entropy_of(self, histogram: np.ndarray) -> float:
+        """Bits that an ideal coder for this table needs for the symbols in this sum of histograms: their cross-entropy with
+        the table's distributions.
+
+        A symbol without a count costs one part in the total, plus the escape's raw bits (see docs/bitstream.md). It is
+        the price of this table's probabilities and no lower bound on bytes: Huffman's are at least as many to a bit or
+        so, but rANS starts from an empty state and can code the most frequent symbols at the end of an image for
+        nothing."""
+        at = np.nonzero(histogram)
+        return math.fsum((histogram[at] * self._prices[at]).tolist())
+
     def count_escapes(self, symbols) -> int:
         """How many symbols [B, ...] have no count in the table."""
-        histogram = self.histogram(symbols)
-        return int(histogram[:, -1].sum() + histogram[:, :-1][self.dense_counts() == 0].sum())
+        return self.escapes_of(self.histogram(symbols))
 
     def cross_entropy(self, symbols) -> float:
-        """Bits that an ideal coder for this table needs for symbols [B, ...], all images together.
+        """Bits that an ideal coder for this table needs for symbols [B, ...], all images together: see cross_entropy_of.
 
-        A symbol without a count costs one part in the total, plus the escape's raw bits (see docs/bitstream.md)."""
-        histogram = self.histogram(symbols)
-        counts = self.dense_counts()
-        totals = counts.sum(axis=1, keepdims=True)
-        costs = np.log2(totals) - np.log2(np.maximum(counts, 1))
-        escapes = np.where(counts == 0, histogram[:, :-1], 0)
-        bits = float((histogram[:, :-1] * costs).sum() + (histogram[:, -1:] * np.log2(totals)).sum())
-        bits += float((escapes.sum(axis=0) * _escape_bits(np.arange(self.width))).sum())
-        beyond = symbol_matrix(symbols).numpy()
-        return bits + float(_escape_bits(beyond[beyond >= self.width]).sum())
+        To sum over batches or processes, add their histograms: the bits then do not depend on how they were split."""
+        return self.cross_entropy_of(self.histogram(symbols))
+
+    def _any_beyond(self, matrix: np.ndarray) -> bool:
+        return matrix.size > 0 and matrix.max() >= self.width
+
+    @cached_property
+    def _escaped(self) -> np.ndarray:
+        """bool, as a histogram: the cells whose symbols have no count."""
+        return np.pad(self.dense_counts() == 0, ((0, 0), (0, BIT_LENGTHS)), constant_values=True)
+
+    @cached_property
+    def _prices(self) -> np.ndarray:
+        """Bits of a symbol of each cell of a histogram."""
+        counts = np.pad(self.dense_counts(), ((0, 0), (0, BIT_LENGTHS)))
+        prices = np.log2(counts.sum(axis=1, keepdims=True)) - np.log2(np.maximum(counts, 1))
+        lengths = np.append(_bit_lengths(np.arange(self.width)), np.arange(BIT_LENGTHS))
+        return prices + np.where(counts == 0, 5 + np.maximum(lengths - 1, 0), 0)
 
 
 class SymbolCounter:
     """Counts symbols [B, C, h, w] batch by batch, then gives the table.
 
-    tables: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS,
-    each for the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose
-    symbols are distributed alike."""
+    kind: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS, each for
+    the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose symbols are
+    distributed alike."""
 
-    def __init__(self, tables: str = "shared"):
-        if tables not in TABLES:
-            raise SpicError(f"unknown kind of tables {tables!r}, choose from {', '.join(TABLES)}")
-        self.tables = tables
+    def __init__(self, kind: str = "shared"):
+        if kind not in KINDS:
+            raise SpicError(f"unknown kind of tables {kind!r}, choose from {', '.join(KINDS)}")
+        self.kind = kind
         self._shape: tuple[int, ...] | None = None
         self._counts = np.zeros((1, 0), np.int64)
 
     def add(self, symbols) -> None:
         """Count one batch; values above 65535 stay out of the table and will be escaped."""
-        matrix = symbol_matrix(symbols).numpy()
-        shape = _index_shape(self.tables, tuple(symbols.shape[1:]))
+        matrix, image = symbol_matrix(symbols), image_shape(symbols)
+        shape = _index_shape(self.kind, image)
         self._shape = self._shape or shape
         if shape != self._shape:
-            raise SpicError(f"symbols of shape {tuple(symbols.shape[1:])} after symbols of another shape")
+            raise SpicError(f"symbols of shape {image} after symbols of another shape")
         rows = math.prod(shape)
         width = max(self._counts.shape[1], min(int(matrix.max(initial=0)), MAX_TABLE_SYMBOL) + 1)
         if rows * (width + 1) > MAX_COUNTED_CELLS:
             raise SpicError(f"symbols up to {width - 1} at {rows} positions are too many to count; use --tables shared")
-        row_of = _stretched(np.arange(rows).reshape(shape), tuple(symbols.shape[1:])).ravel()
+        row_of = _stretched(np.arange(rows).reshape(shape), image).ravel()
         cells = np.minimum(matrix, width) + row_of * (width + 1)
         counts = np.bincount(cells.ravel(), minlength=rows * (width + 1)).reshape(rows, width + 1)[:, :width]
         counts[:, : self._counts.shape[1]] += self._counts
@@ -220,22 +257,25 @@ class SymbolCounter:
         if not self._counts.any():
             raise SpicError("no symbols were counted, so there is no table")
         index = np.arange(len(self._counts))
-        limit = POSITION_CLUSTERS if self.tables == "position" else MAX_DISTRIBUTIONS
+        limit = POSITION_CLUSTERS if self.kind == "position" else MAX_DISTRIBUTIONS
         if len(index) > limit:
             index = cluster(self._counts, limit)
         pooled = np.zeros((index.max() + 1, self._counts.shape[1]), np.int64)
         np.add.at(pooled, index, self._counts)
+        if self.kind != "shared" and np.count_nonzero(pooled) > MAX_ENTRIES:
+            raise SpicError(f"symbols up to {pooled.shape[1] - 1} in {len(pooled)} distributions are too many for a table "
+                            f"({MAX_ENTRIES} entries at most); use --tables shared")
         counts = [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in pooled]
-        if self.tables == "shared":
+        if self.kind == "shared":
             return FrequencyTable(counts[0], step)
         return FrequencyTable(counts, step, index.reshape(self._shape))
 
 
-def _index_shape(tables: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _index_shape(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the index of such a table for symbols of one image of this shape."""
     channels, *sides = shape
     return {"shared": (1,), "channel": (channels, *[1] * len(sides)),
-            "position": (channels, *[min(side, ZONES) for side in sides])}[tables]
+            "position": (channels, *[min(side, ZONES) for side in sides])}[kind]
 
 
 def _stretched(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -244,13 +284,15 @@ def _stretched(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     fits = len(entries) == len(shape) and entries[0] in (1, shape[0])
     if not fits or any(several > max(size, 1) for several, size in zip(entries, shape)):
         raise SpicError(f"table made for symbols of shape {index.shape} cannot code shape {shape}")
-    places = [np.arange(size) * several // max(size, 1) for several, size in zip(entries, shape)]
+    if 0 in shape:
+        return np.empty(shape, index.dtype)
+    places = [np.arange(size) * several // size for several, size in zip(entries, shape)]
     return np.ascontiguousarray(index.reshape(entries)[np.ix_(*places)])
 
 
-def _escape_bits(values: np.ndarray) -> np.ndarray:
-    """Raw bits of an escaped value: five for its bit length, then all bits below the leading one."""
-    return 5 + np.maximum(np.frexp(values.astype(np.float64))[1] - 1, 0)
+def _bit_lengths(values: np.ndarray) -> np.ndarray:
+    """int32: how many bits each value has, 0 for 0."""
+    return np.frexp(values.astype(np.float64))[1]
 
 
 def _information(counts: Mapping[int, int]) -> float:
@@ -267,17 +309,27 @@ def _checked_counts(counts) -> dict[int, int]:
         raise SpicError("table: counts must map at least one symbol to its count")
     for symbol, count in counts.items():
         if not _is_int(symbol, 0, MAX_TABLE_SYMBOL):
-            raise SpicError(f"table: symbol {symbol!r} is not an integer in 0..{MAX_TABLE_SYMBOL}")
+            raise SpicError(f"table: symbol {_shown(symbol)} is not an integer in 0..{MAX_TABLE_SYMBOL}")
         if not _is_int(count, 1, MAX_TOTAL):
-            raise SpicError(f"table: count {count!r} of symbol {symbol} is not an integer in 1..{MAX_TOTAL}")
-    if sum(counts.values()) > MAX_TOTAL:
+            raise SpicError(f"table: count {_shown(count)} of symbol {symbol} is not an integer in 1..{MAX_TOTAL}")
+    checked = {int(s): int(counts[s]) for s in sorted(counts)}
+    if sum(checked.values()) > MAX_TOTAL:
         raise SpicError(f"table: counts add up to more than {MAX_TOTAL}")
-    return {int(s): int(counts[s]) for s in sorted(counts)}
+    return checked
+
+
+def _shown(value) -> str:
+    """A value of someone's file as part of a one-line message."""
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return f"of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _checked_step(step) -> float:
-    if isinstance(step, bool) or not isinstance(step, (int, float, np.number)) or not math.isfinite(step) or step <= 0:
-        raise SpicError(f"table: step must be a positive number, not {step!r}")
+    number = isinstance(step, (int, float, np.number)) and not isinstance(step, bool)
+    if not number or not 0 < step <= sys.float_info.max:  # an integer may be larger than any float
+        raise SpicError(f"table: step must be a positive number, not {_shown(step)}")
     return float(step)
 
 
@@ -286,7 +338,10 @@ def _checked_index(index, distributions: int, several: bool) -> np.ndarray | Non
         return None
     if not several or index is None or not 1 <= distributions <= MAX_DISTRIBUTIONS:
         raise SpicError(f"table: an index goes with 1 to {MAX_DISTRIBUTIONS} distributions in a list")
-    index = np.asarray(index)
+    try:
+        index = np.asarray(index)
+    except ValueError:
+        raise SpicError("table: index must be an array of integers") from None
     if index.dtype.kind not in "iu" or index.size == 0 or index.min() < 0 or index.max() >= distributions:
         raise SpicError(f"table: index entries must be integers in 0..{distributions - 1}")
     return index.astype(np.int32)
@@ -311,14 +366,8 @@ def _json_index(index) -> np.ndarray | None:
     shape, values = (index.get("shape"), index.get("values")) if isinstance(index, dict) else (None, None)
     if not isinstance(shape, list) or not isinstance(values, list) or len(shape) > 8:
         raise SpicError("index must have a shape and values")
-    if not all(_is_int(n, 1, 1 << 24) for n in shape) or not all(_is_int(v, 0, MAX_DISTRIBUTIONS) for v in values):
+    if not all(_is_int(n, 1, MAX_SYMBOLS) for n in shape) or not all(_is_int(v, 0, MAX_DISTRIBUTIONS) for v in values):
         raise SpicError("index: shape and values must be lists of integers")
     if math.prod(shape) != len(values):
         raise SpicError(f"index: shape {shape} does not hold {len(values)} values")
     return np.array(values, np.int32).reshape(shape)
-
-
-if __name__ == "__main__":  # the command needs networks and pictures: it lives in the layer above, which is loaded only now
-    from spic.training.recount import main
-
-    raise SystemExit(main())
