@@ -28,7 +28,7 @@ ROOT = Path(os.environ.get("SPIC_ROOT") or (_CHECKOUT if (_CHECKOUT / "dict.yaml
 DICT_FILE = ROOT / "dict.yaml"
 SHARED = "shared"  # the kind of frequency table that every point has, as published
 MAX_FILE_BYTES = 4 << 20
-MAX_NODES = 200_000  # of a dict.yaml once its aliases are written out
+MAX_NODES = 50_000  # of a dict.yaml once its aliases are written out
 MAX_NAME = 120
 
 Key = tuple[str, str, str, int]

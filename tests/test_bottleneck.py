@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from spic.bottleneck import GEOMETRY, make_bottleneck
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spic.benchmarks import PUBLISHED, find
+from spic.bottleneck import PUBLISHED_LATE, PUBLISHED_PIXELS, is_channels_last, last_activation, make_bottleneck
 from spic.errors import SpicError
 from spic.points import load_points
 from spic.published.checkpoints import read_checkpoint
@@ -19,40 +23,93 @@ UNITS = sorted((SHARED / "golden" / "units").glob("*.npz"))
 SIZES = {("classification", "S1"): 7, ("classification", "S2"): 7, ("classification", "S3"): 14}
 
 
+def published(task, location, channels, stride, size):
+    """A bottleneck of the published geometry for a feature of 16 channels."""
+    geometry = find(task, PUBLISHED[task]).geometry[location]
+    return make_bottleneck((16, size, size), channels, stride, geometry).eval()
+
+
 @pytest.mark.parametrize("size, stride, coded, back", [(7, 2, 4, 7), (7, 4, 2, 7), (7, 1, 7, 7)])
 def test_late_classification_comes_back_in_the_size_of_the_feature(size, stride, coded, back):
-    unit = make_bottleneck("classification", "S1", 16, 4, stride).eval()
+    unit = published("classification", "S1", 4, stride, size)
     symbols = unit.encoder(torch.randn(2, 16, size, size))
-    assert symbols.shape == (2, 4, coded, coded)
+    assert symbols.shape == (2, 4, coded, coded) and unit.encoder.shape == (4, coded, coded)
     assert unit.decoder(symbols).shape == (2, 16, back, back)
 
 
 @pytest.mark.parametrize("stride, back", [(2, 15), (4, 17)])
 def test_published_classification_s3_comes_back_larger(stride, back):
-    unit = make_bottleneck("classification", "S3", 16, 4, stride).eval()
+    unit = published("classification", "S3", 4, stride, 14)
     assert unit(torch.randn(1, 16, 14, 14)).shape == (1, 16, back, back)
 
 
-@pytest.mark.parametrize("location, stride", [(k[1], s) for k, g in GEOMETRY.items() if k[0] == "segmentation"
-                                              for s in g.decoder])
-def test_segmentation_feature_comes_back_within_one_stride(location, stride):
-    back = make_bottleneck("segmentation", location, 8, 2, stride).eval()(torch.randn(1, 8, 65, 65)).shape[-1]
-    assert abs(back - 65) <= stride
+@pytest.mark.parametrize("stride", PUBLISHED_PIXELS.decoder)
+def test_segmentation_feature_comes_back_on_the_grid_of_the_front(stride):
+    unit, feature = published("segmentation", "S2", 2, stride, 65), torch.randn(1, 16, 65, 65)
+    assert abs(unit.decoder(unit.encoder(feature)).shape[-1] - 65) <= stride
+    assert unit(feature).shape == feature.shape
 
 
-def test_the_feature_is_never_negative():
-    unit = make_bottleneck("segmentation", "S2", 8, 4, 4).eval()
-    assert unit.encoder(torch.randn(1, 8, 33, 33)).min() >= 0
+def test_a_decoded_feature_is_cut_and_its_edge_repeated_to_fit_the_grid():
+    decoder = make_bottleneck((1, 4, 3), 1, 1, PUBLISHED_PIXELS).decoder
+    feature = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert decoder.place(feature).tolist() == [[[[0, 1, 2], [4, 5, 6], [8, 9, 10], [8, 9, 10]]]]
+    assert torch.equal(decoder.place(feature, (3, 4)), feature)
+    assert make_bottleneck((1, 2, 2), 1, 1, PUBLISHED_LATE).decoder.place(feature) is feature
 
 
-def test_an_undefined_stride_names_the_defined_ones():
-    with pytest.raises(SpicError, match="stride 5 .* 1, 2, 4"):
-        make_bottleneck("classification", "S1", 8, 4, 5)
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 9), st.integers(1, 33), st.integers(1, 33)),
+    st.tuples(st.integers(1, 40), st.integers(1, 9)), st.tuples(st.integers(1, 9)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, st.integers(1, 9), st.integers(1, 3), st.sampled_from(["relu", "none"]))
+def test_any_feature_comes_back_in_its_own_shape(shape, stride, channels, activation):
+    unit = make_bottleneck(shape, channels, stride if len(shape) == 3 else 1, activation=activation).eval()
+    feature = torch.randn(2, *shape)
+    symbols = unit.encoder(feature)
+    assert tuple(symbols.shape[1:]) == unit.encoder.shape
+    assert unit(feature).shape == feature.shape
+    assert unit.decoder(symbols).shape[-2:] == unit.decoder.planes.plane[1:], "a derived decoder gives that size by itself"
+
+
+def test_channels_last_is_told_by_the_size_of_the_image():
+    assert is_channels_last((14, 14, 96), (224, 224)) and not is_channels_last((96, 14, 14), (224, 224))
+    assert is_channels_last((10, 14, 96), (160, 224)) and not is_channels_last((96, 10, 14), (160, 224))
+    unit = make_bottleneck((14, 14, 96), 5, 2, image_size=(224, 224)).eval()
+    assert unit.encoder.shape == (5, 7, 7) and unit(torch.randn(1, 14, 14, 96)).shape == (1, 14, 14, 96)
+
+
+def test_without_a_last_activation_the_decoder_gives_negative_values():
+    torch.manual_seed(0)
+    feature = torch.randn(4, 8, 9, 9)
+    assert last_activation(feature) == "none" and last_activation(feature.relu()) == "relu"
+    results = {name: make_bottleneck((8, 9, 9), 4, 2, activation=name).train()(feature) for name in ("relu", "none")}
+    assert results["relu"].min() >= 0 > results["none"].min()
+
+
+def test_what_is_coded_is_never_negative():
+    unit = published("segmentation", "S2", 4, 4, 33)
+    assert unit.encoder(torch.randn(1, 16, 33, 33)).min() >= 0
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (((16, 7, 7), 4, 5, PUBLISHED_LATE), "stride 5 .* 1, 2, 4"),
+    (((197, 64), 4, 2), "stride 2: a feature of shape .197, 64. has no rows and columns"),
+    (((1, 2, 3, 4), 4, 1), "no bottleneck is defined for a feature of shape"),
+    (((16, 7, 7), 100_000_000, 1), "100000000 channels"),
+    (((16, 7, 7), 4, 1, None, "tanh"), "unknown activation 'tanh', choose from relu, none"),
+])
+def test_what_cannot_be_built_is_one_clear_line(arguments, message):
+    with pytest.raises(SpicError, match=message):
+        make_bottleneck(*arguments)
 
 
 def test_every_operating_point_has_a_defined_geometry():
     for point in load_points().values():
-        make_bottleneck(point.task, point.location, 4, point.channels, point.stride)
+        geometry = find(point.task, point.benchmark).geometry_of(point)
+        make_bottleneck((4, 33, 33), point.channels, point.stride, geometry)
 
 
 def test_quantisation_rounds_half_to_even_and_comes_back_on_the_grid():
@@ -63,7 +120,7 @@ def test_quantisation_rounds_half_to_even_and_comes_back_on_the_grid():
 
 
 @pytest.fixture(scope="module")
-def published():
+def artefacts():
     folder = SHARED / "paper" / "published"
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
@@ -79,16 +136,17 @@ def golden_input(channels: int, size: int) -> torch.Tensor:
 @pytest.mark.skipif(not UNITS, reason=f"{SHARED / 'golden' / 'units'} is absent")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 @torch.inference_mode()
-def test_published_unit_gives_the_golden_values(path, published):
+def test_published_unit_gives_the_golden_values(path, artefacts):
     task, split_point, factor = path.stem.split("_")
     point, golden = POINTS[task, split_point, int(factor)], np.load(path)
     name = Artefact(point, "weights").name
-    state = read_checkpoint((published / name).read_bytes(), point, name).state
-    channels = len(state["encoder.depthwise.weight"])
-    unit = make_bottleneck(task, point.location, channels, point.channels, point.stride).eval()
+    state = read_checkpoint((artefacts / name).read_bytes(), point, name).state
+    channels, size = len(state["encoder.depthwise.weight"]), SIZES.get((task, point.location), 65)
+    geometry = find(task, PUBLISHED[task]).geometry[point.location]
+    unit = make_bottleneck((channels, size, size), point.channels, point.stride, geometry).eval()
     unit.load_state_dict(state)
 
-    symbols = quantize(unit.encoder(golden_input(channels, SIZES.get((task, point.location), 65))), point.step)
+    symbols = quantize(unit.encoder(golden_input(channels, size)), point.step)
     assert symbols.shape[1:] == golden["symbols"].shape
     assert (symbols[0].numpy() != golden["symbols"]).mean() <= 1e-4
 

@@ -7,7 +7,8 @@ import pytest
 
 from spic.errors import SpicError
 from spic.files import record_checksums, verify_file
-from spic.points import ROOT, beside, load_points, select
+from spic import points as points_module
+from spic.points import ROOT, beside, load_points, read_tree, record_point, select, supervised
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 GOOD = "classification: {mine: {S1: {0: {step: 2, stride: 2, channels: 8, weights: w, table: t}}}}"
@@ -59,13 +60,23 @@ def test_tables_of_other_kinds_lie_beside_the_shared_one(tmp_path):
 
 @pytest.mark.parametrize("old,new,message", [
     ("classification", "detection", "task must be one of"),
-    ("S1", "S7", "split point must be one of"),
+    ("S1", "'a b'", "split point must be a name of letters"),
     ("0:", "x:", "compress factor must be a whole number"),
+    ("0:", "true:", "compress factor must be a whole number"),
+    ("step: 2", "step: true", "step must be a number > 0"),
+    ("channels: 8", "channels: 100000000", "channels must be a whole number > 0, at most"),
+    ("weights: w", "weights: " + 300 * "w", "a file name of over 255 characters"),
+    ("weights: w", "activation: tanh, weights: w", "activation must be one of relu, none"),
+    ("stride: 2", "stride: 2, stride: 2", "line 1: stride stands twice here"),
+    (GOOD, GOOD[:-3] + ", 0: {step: 1, stride: 2, channels: 8, weights: w, table: t}}}}", "line 1: 0 stands twice"),
+    (GOOD, "benchmark: 5", "benchmark must map benchmarks to entries"),
+    (GOOD, "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b]\n"
+     "d: &d [*c, *c, *c, *c, *c, *c, *c]\ne: [*d, *d, *d, *d, *d, *d, *d, *d, *d, *d, *d, *d]", "more than 50000 entries"),
     ("step: 2", "step: -2", "step must be a number > 0"),
     ("stride: 2", "stride: two", "stride must be a whole number"),
     ("channels: 8", "chanels: 8", "keys must be exactly"),
     ("weights: w", "weights: 3", "weights must be a file name"),
-    ("{mine:", "[mine:", "not readable as YAML"),
+    ("{mine:", "[mine:", "not readable as YAML .line 1"),
     (GOOD, "classification: 3", "must map"),
 ])
 def test_a_mistake_in_the_yaml_is_named(tmp_path, old, new, message):
@@ -83,10 +94,71 @@ def test_an_unknown_choice_lists_the_valid_ones(tmp_path, arguments, message):
         select(load_points(write(tmp_path, GOOD)), "classification", *arguments)
 
 
+def test_a_wrong_choice_beside_all_is_not_ignored(tmp_path):
+    points = load_points(write(tmp_path, GOOD))
+    with pytest.raises(SpicError, match="unknown split point 'S9'"):
+        select(points, "classification", "mine", ["S1", "all", "S9"], ["all"])
+    with pytest.raises(SpicError, match="unknown compress factor '99'"):
+        select(points, "classification", "mine", ["all"], ["all", "99"])
+
+
+def test_network_cut_and_activation_may_stand_at_any_level(tmp_path):
+    text = GOOD.replace("{mine: {S1: {0: {", "{mine: {network: 'torchvision:resnet18', middle: {cut: layer3, 1: {step: 1, "
+                        "stride: 2, channels: 8, weights: w, table: t}, 0: {activation: none, cut: layer2, ")
+    inner, outer = (load_points(write(tmp_path, text))["classification", "mine", "middle", factor] for factor in (0, 1))
+    assert (inner.network, inner.cut, inner.activation) == ("torchvision:resnet18", "layer2", "none")
+    assert (outer.network, outer.cut, outer.activation) == ("torchvision:resnet18", "layer3", "relu")
+    assert outer.location == "middle" and not supervised("middle")
+
+
+def test_a_recorded_point_is_read_back_and_leaves_the_others_alone(tmp_path):
+    path = write(tmp_path, "# a head\n" + GOOD)
+    entry = {"step": 0.5, "stride": 1, "channels": 3, "weights": "a b", "table": "t", "network": "x.py:make", "cut": "f.1",
+             "activation": "none"}
+    record_point(path, ("classification", "own", "US1", 4), entry)
+    record_point(path, ("segmentation", "own", "deep", 0), entry)
+    points = load_points(path)
+    assert path.read_text().startswith("# a head\n") and len(points) == 3
+    own = points["classification", "own", "US1", 4]
+    assert (own.weights, own.network, own.cut, own.activation) == (tmp_path / "a b", "x.py:make", "f.1", "none")
+    assert points["classification", "mine", "S1", 0] == load_points(write(tmp_path, GOOD))["classification", "mine", "S1", 0]
+
+
+def test_recording_a_shipped_point_again_changes_no_line(tmp_path):
+    path = write(tmp_path, (ROOT / "dict.yaml").read_text())
+    key = ("classification", "scenes", "S1", 0)
+    record_point(path, key, read_tree(path)["classification"]["scenes"]["S1"][0])
+    assert path.read_text() == (ROOT / "dict.yaml").read_text()
+
+
+@pytest.mark.parametrize("name,location,labels", [("S1", "S1", True), ("US2", "S2", False), ("Upper", "Upper", False)])
+def test_the_papers_names_say_where_and_how(name, location, labels):
+    assert (points_module.location(name), supervised(name)) == (location, labels)
+
+
 def test_all_stands_for_every_point():
     points = load_points()
     assert len(select(points, "classification", "imagenet", ["all"], ["all"])) == 30
     assert len(select(points, "segmentation", "coco", ["S3"], ["all"])) == 7
+
+
+def test_a_linked_weights_folder_is_as_good_as_a_real_one(tmp_path):
+    (tmp_path / "elsewhere" / "mine").mkdir(parents=True)
+    (tmp_path / "Weights").symlink_to(tmp_path / "elsewhere")
+    file = tmp_path / "Weights" / "mine" / "a.bin"
+    file.write_bytes(b"weights")
+    record_checksums("mine", [file], tmp_path)
+    assert verify_file(file, "mine", "do this", tmp_path) == file
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", "{", "[" * 100_000])
+def test_a_list_of_checksums_that_is_none_is_one_clear_line(tmp_path, content):
+    file = tmp_path / "Weights" / "mine" / "a.bin"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    (file.parent / "checksums.json").write_text(content)
+    with pytest.raises(SpicError, match="checksums.json: missing or not a list of checksums.*do this"):
+        verify_file(file, "mine", "do this", tmp_path)
 
 
 def test_altered_truncated_missing_and_unknown_files_are_refused(tmp_path):
