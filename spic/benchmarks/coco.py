@@ -34,7 +34,7 @@ def _open(data, split, limit=None):
 
 
 BENCHMARKS = (
-    Benchmark("segmentation", "coco", "torchvision:deeplabv3_resnet50", 21, coco.PREPARATION,
+    Benchmark("segmentation", "coco", "torchvision:deeplabv3_resnet50/COCO_WITH_VOC_LABELS_V1", 21, coco.PREPARATION,
               lambda data, limit: _open(data, "val", limit), lambda: names.VOC, names.voc_palette(), {**CUTS, "S1": _BRANCHES}, GEOMETRY, {"S1": OneBranch}, official=True, how_to_get=HOW_TO_GET,
               source=Source(_open, crops=(257, 2), counted=120)),
 )

@@ -19,6 +19,6 @@ def _open(data, split, limit=None):
 
 
 BENCHMARKS = (
-    Benchmark("classification", "imagenet", "torchvision:resnet50", 1000, Preparation(),
+    Benchmark("classification", "imagenet", "torchvision:resnet50/IMAGENET1K_V1", 1000, Preparation(),
               lambda data, limit: _open(data, "val", limit), names.imagenet, (), CUTS, GEOMETRY, official=True, how_to_get=HOW_TO_GET, source=Source(_open)),
 )

@@ -1,6 +1,6 @@
-"""A torchvision network, at full or narrow width, and the two halves it is cut into."""
+"""Networks: a name gives one (zoo), its graph is cut in two (cut), BatchNorm is folded (fold), costs are counted (cost)."""
 
-from spic.networks.narrow import NETWORKS, deeplabv3_resnet50, resnet50
-from spic.networks.split import cut, cut_many
+from spic.networks.cut import cut, cut_many
+from spic.networks.graph import trace
 
-__all__ = ["NETWORKS", "cut", "cut_many", "deeplabv3_resnet50", "resnet50"]
+__all__ = ["cut", "cut_many", "trace"]
