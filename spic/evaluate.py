@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import Benchmark
+from spic.datasets.loading import batches
 from spic.errors import SpicError
 from spic.metrics import METRICS
 from spic.networks import cut_many
@@ -197,24 +198,9 @@ def _batches(dataset: Dataset, settings: Settings) -> Iterator[tuple]:
     if len(dataset) < parallel.world():
         raise SpicError(f"{parallel.world()} processes for {len(dataset)} images; start at most one process per image")
     indices = parallel.rank_slice(len(dataset))
-    loader = DataLoader(Subset(dataset, indices), settings.batch_size, shuffle=False, drop_last=False,
-                        num_workers=settings.workers, pin_memory=settings.device.type == "cuda")
-    start = 0
     with tqdm(total=len(indices), unit="img", desc="evaluate", disable=parallel.rank() > 0) as bar:
-        for images, targets in _surviving(loader):
+        for images, targets, places in batches(dataset, settings.batch_size, settings.workers, indices,
+                                               pin=settings.device.type == "cuda"):
             images = images.to(settings.device, memory_format=torch.channels_last, non_blocking=True)
-            names = [str(dataset.paths[i]) for i in indices[start:start + len(images)]]
-            yield images, targets, names
-            start += len(images)
+            yield images, targets, [str(dataset.paths[i]) for i in places]
             bar.update(len(images))
-
-
-def _surviving(loader: DataLoader) -> Iterator:
-    """The loader's batches; the death of a worker process becomes one clear line."""
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise SpicError(f"a process that loads images died ({reason}); try --workers 0, or fewer workers") from None
