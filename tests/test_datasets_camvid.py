@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from spic.datasets import camvid
 from spic.datasets.images import UnreadableImage
@@ -38,11 +38,33 @@ def test_an_input_is_one_more_than_a_multiple_of_the_networks_stride():
 
 
 @pytest.mark.parametrize("kind, size, message", [
-    ("test", (481, 360), "is 481x360 pixels"), ("testannot", (480, 361), r"has shape \(361, 480\)")])
+    ("test", (481, 360), "is 481x360 pixels"), ("testannot", (480, 361), "is 480x361 pixels"),
+    ("testannot", (20_000, 3_000), "is 20000x3000 pixels")])
 def test_another_size_is_refused_by_name(folder, kind, size, message):
     Image.new("RGB" if kind == "test" else "L", size).save(folder / kind / "b.png")
     with pytest.raises(UnreadableImage, match=message):
         camvid.open(folder)[1]
+
+
+def test_a_label_bomb_is_refused_by_its_header_before_it_is_decoded(folder, monkeypatch):  # issue 15, item 18
+    (folder / "testannot" / "b.png").unlink()
+    Image.new("L", (8_000, 8_000)).save(folder / "testannot" / "b.png")
+    data = camvid.open(folder)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(UnreadableImage, match="b.png is 8000x8000 pixels, CamVid has 480x360"):
+        data.label(1)
+
+
+def test_labels_in_colour_are_refused(folder):
+    Image.new("RGB", (480, 360)).save(folder / "testannot" / "b.png")
+    with pytest.raises(UnreadableImage, match=r"b.png has shape \(360, 480, 3\)"):
+        camvid.open(folder)[1]
+
+
+def test_any_photo_is_stretched_for_the_street_networks():
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 50, 3), dtype=np.uint8))
+    assert camvid.PREPARATION(photo).shape == (3, *camvid.PREPARATION.image_size) == (3, 361, 481)
+    np.testing.assert_array_equal(camvid.PREPARATION.pixels(photo), np.asarray(photo.resize((481, 361))))
 
 
 def test_a_picture_without_labels_is_named(folder):

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
-from torch.utils.data import DataLoader
 
 from spic.datasets import coco
+from spic.datasets.loading import batches
 from spic.errors import SpicError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -124,8 +124,8 @@ def test_both_layouts_read_alike(tmp_path, root):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(20, 900), st.integers(20, 900))
 def test_every_picture_size_ends_at_513(width, height):
-    for nearest in (False, True):
-        assert coco.scale_and_crop(Image.new("L", (width, height)), nearest).size == (513, 513)
+    for mode in ("bilinear", "nearest"):
+        assert coco.PREPARATION.geometry(Image.new("L", (width, height)), mode).size == (513, 513)
 
 
 def test_the_list_is_kept_outside_the_data_and_used_again(root, cache, monkeypatch):
@@ -189,7 +189,7 @@ def test_no_labelled_image_at_all(tmp_path):
 def test_missing_and_mismatched_pictures_are_named(root):
     (root / "val2017" / "7.jpg").unlink()
     with pytest.raises(SpicError, match="7.jpg"):
-        list(DataLoader(coco.open(root), num_workers=1))
+        list(batches(coco.open(root), 1, workers=1))
     Image.new("RGB", (30, 30)).save(root / "val2017" / "7.jpg")
     with pytest.raises(SpicError, match="7.jpg is 30x30 pixels"):
         coco.open(root)[0]

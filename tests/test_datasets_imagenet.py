@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from spic.datasets import imagenet
 from spic.datasets.images import UnreadableImage, evenly_spread, read_rgb
+from spic.datasets.loading import batches
 from spic.errors import SpicError
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -103,7 +103,7 @@ def test_an_unreadable_image_is_named_in_one_line_also_from_a_worker(folder, con
     victim = folder / "val" / TENCH / "1.JPEG"
     victim.write_bytes(victim.read_bytes()[:9000] if content == "truncated" else content)
     with pytest.raises(UnreadableImage) as caught:
-        list(DataLoader(imagenet.open(folder), batch_size=2, num_workers=workers))
+        list(batches(imagenet.open(folder), 2, workers))
     message = str(caught.value)
     assert message.startswith("cannot read the image") and str(victim) in message and "\n" not in message
 

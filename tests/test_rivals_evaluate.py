@@ -195,12 +195,6 @@ def test_a_failing_picture_ends_the_sweep_with_its_error():
         run(rival, ["jpeg"])
 
 
-def test_normalise_matches_the_data_sets_transform():
-    pixels = photo(8, 8)
-    expected = (pixels.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    assert np.allclose(evaluate.normalise([pixels])[0].permute(1, 2, 0), expected, atol=1e-6)
-
-
 def test_encoding_leaves_the_priority_of_the_process_alone():
     codec = CODECS["av1"] if "av1" in PRESENT else None
     if codec is None or not hasattr(os, "sched_getscheduler"):

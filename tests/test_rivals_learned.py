@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from spic import benchmarks
-from spic.rivals.evaluate import normalise
 from spic.rivals.learned import __main__ as command
 from spic.rivals.learned.recipes import RECIPES, Recipe
 from spic.benchmarks import Benchmark
+from spic.datasets.images import normalise
 from spic.errors import SpicError, StreamError
 from spic.networks import cut, resnet50
 
@@ -314,7 +314,7 @@ def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learn
     road = learned.codec.StudentRival(Pictures(), network, rest=rest)
     pixels = [Pictures().pixels(index) for index in (0, 1)]
     with torch.no_grad():
-        features = [front(normalise([image]))[0].numpy() for image in pixels]
+        features = [front(normalise(image[None]))[0].numpy() for image in pixels]
         assert torch.allclose(road.cloud(features), road.cloud(pixels), atol=1e-4)
 
 

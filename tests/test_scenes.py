@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,13 @@ import pytest
 from PIL import Image
 
 from spic import files
-from spic.datasets import drawing, scenes
-from spic.datasets.shapes import SHAPES
+from spic import scenes as command
+from spic.datasets import scenes
+from spic.datasets.scenes import drawing, manifest
+from spic.datasets.scenes.shapes import SHAPES
 from spic.errors import SpicError
 
-COMMAND = [sys.executable, "-m", "spic.datasets.scenes", "--split", "train"]
+COMMAND = [sys.executable, "-m", "spic.scenes", "--split", "train"]
 
 
 @pytest.fixture(autouse=True)
@@ -199,12 +202,89 @@ def test_two_processes_asking_at_once_draw_one_set(own_cache):
     assert not [entry for entry in os.listdir(own_cache) if entry.endswith("unfinished")]
 
 
+# ---- lost and altered files (issue 15, item 19) ------------------------------------------------------------------
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != manifest.FILE}
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")}
+
+
+def alter(path: Path, keep_times: bool = False) -> None:
+    """One byte in the middle, so that the size stays."""
+    data, before = bytearray(path.read_bytes()), path.stat()
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+DAMAGE = {
+    "deleted": Path.unlink, "cut short": lambda path: os.truncate(path, 100), "altered": alter,
+    "altered with its time set back": lambda path: alter(path, keep_times=True)}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_only_the_damaged_files_of_a_set_are_drawn_again(damage, capsys):
+    folder = scenes.ensure_scenes("segmentation", "val", 5, workers=1)
+    good, before = contents(folder), times(folder)
+    annotations = folder / "annotations" / "instances_val2017.json"
+    victim = sorted(before)[2]
+    for path in (victim, annotations):
+        damage(path)
+    assert scenes.ensure_scenes("segmentation", "val", 5, workers=1) == folder
+    assert contents(folder) == good
+    assert "2 files are lost or altered and are drawn again" in capsys.readouterr().err
+    assert [path for path, time in times(folder).items() if before[path] != time] == [victim]
+
+
+def test_a_picture_cut_short_in_an_unfinished_set_is_drawn_again(own_cache):
+    straight = contents(scenes.ensure_scenes("classification", "val", 9, workers=1))
+    folder = scenes.ensure_scenes("classification", "val", 9, root=own_cache / "resumed", workers=1)
+    unfinished = folder.rename(f"{folder}.unfinished")
+    (unfinished / "complete.json").unlink()
+    os.truncate(sorted(times(unfinished))[4], 200)
+    assert contents(scenes.ensure_scenes("classification", "val", 9, root=own_cache / "resumed", workers=1)) == straight
+
+
+def test_a_copied_set_is_looked_at_once_and_not_drawn_again(own_cache, monkeypatch):
+    folder = scenes.ensure_scenes("classification", "val", 6, workers=1)
+    copy = own_cache / "copy" / folder.name
+    shutil.copytree(folder, copy)
+    for path in times(copy):
+        os.utime(path, (1, 1))
+    before = times(copy)
+    assert scenes.ensure_scenes("classification", "val", 6, root=copy.parent) == copy and times(copy) == before
+    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail("looked at the content again"))
+    scenes.ensure_scenes("classification", "val", 6, root=copy.parent)
+
+
+@pytest.mark.parametrize("lost", ["gone", "garbage"])
+def test_a_whole_set_without_its_list_is_kept(lost, monkeypatch):
+    folder = scenes.ensure_scenes("classification", "val", 6, workers=1)
+    before, path = times(folder), folder / manifest.FILE
+    path.unlink() if lost == "gone" else path.write_bytes(b"\xff\x00 a b c\n" * 9)
+    scenes.ensure_scenes("classification", "val", 6, workers=1)
+    assert times(folder) == before
+    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail("the list was not made anew"))
+    scenes.ensure_scenes("classification", "val", 6, workers=1)
+
+
+def test_opening_looks_at_no_content(monkeypatch):
+    scenes.ensure_scenes("classification", "val", 6, workers=1)
+    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail("looked at the content"))
+    scenes.ensure_scenes("classification", "val", 6)
+
+
 # ---- bad input -------------------------------------------------------------------------------------------------
 
 def test_too_little_disk_space_is_found_before_drawing(monkeypatch, own_cache, capsys):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage(10 ** 9, 10 ** 9, 10 ** 6))
-    assert scenes.main(["--task", "classification"]) == 2
+    assert command.main(["--task", "classification"]) == 2
     message = capsys.readouterr().err
     assert "1 MB are free" in message and message.count("\n") == 1
     assert not list(own_cache.rglob("*.jpg"))
@@ -212,8 +292,14 @@ def test_too_little_disk_space_is_found_before_drawing(monkeypatch, own_cache, c
 
 def test_a_cache_that_cannot_be_written_is_one_clear_line(own_cache, capsys):
     (own_cache / "file").write_text("")
-    assert scenes.main(["--task", "classification", "--root", str(own_cache / "file")]) == 2
+    assert command.main(["--task", "classification", "--root", str(own_cache / "file")]) == 2
     assert "this folder cannot be made" in capsys.readouterr().err
+
+
+def test_more_processes_than_the_machine_bears_are_refused(capsys):  # issue 15, item 17
+    assert command.main(["--task", "classification", "--workers", "999999999"]) == 2
+    message = capsys.readouterr().err
+    assert "--workers 999999999: this machine has" in message and message.count("\n") == 1
 
 
 @pytest.mark.parametrize("task, count, words", [("detection", 5, "choose from classification, segmentation"),

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spic.datasets.images import normalise
 from spic.errors import SpicError
 from spic.networks import cut, deeplabv3_resnet50, resnet50
-from spic.training.augment import RandomCrop, augmented, normalize
+from spic.training.augment import RandomCrop, augmented
 from spic.training.features import FeatureSet, Views, compute
 from spic.training.pictures import Pictures
 
@@ -101,7 +102,7 @@ def test_augmentation_moves_image_and_mask_alike_and_depends_on_the_seed_alone()
         return augmented(pictures, range(6), RandomCrop((0.3, 0.9)), 32, torch.Generator().manual_seed(seed), colour=0)
 
     images, masks = batch(3)
-    bright = images[:, 0] > normalize(torch.full((1, 3, 1, 1), 128, dtype=torch.uint8))[0, 0]
+    bright = images[:, 0] > normalise(torch.full((1, 3, 1, 1), 128, dtype=torch.uint8))[0, 0]
     assert (bright == (masks > 0)).float().mean() > 0.95
     assert torch.equal(images, batch(3)[0]) and not torch.equal(images, batch(4)[0])
 

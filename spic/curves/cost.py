@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.rivals.evaluate import normalise
 from spic.benchmarks import Benchmark
+from spic.datasets.images import normalise
 from spic.evaluate import Settings, lay_roads
 from spic.networks.cost import cost
 from spic.networks.split import first
@@ -38,7 +38,7 @@ def point_costs(benchmark: Benchmark, network: nn.Module, dataset, points: Seque
                 settings: Settings) -> list[dict]:
     """One row per point. Parameters and operations are those of what is evaluated, BatchNorm folded."""
     chosen = range(min(LATENCY_IMAGES, len(dataset)))
-    images = [normalise([dataset.pixels(i)]).to(settings.device, memory_format=torch.channels_last) for i in chosen]
+    images = [normalise(dataset.pixels(i)[None]).to(settings.device, memory_format=torch.channels_last) for i in chosen]
     rows = []
     for point in tqdm(points, "edge cost", unit="point", dynamic_ncols=True):
         (station,) = lay_roads(benchmark, network, [point], dataset.image_size, settings)

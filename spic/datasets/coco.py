@@ -17,39 +17,28 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from spic.datasets.images import MEAN, STD, UnreadableImage, evenly_spread, read_rgb
-from spic.errors import SpicError
+from spic.datasets import names
+from spic.datasets.images import FLOAT64, Preparation, UnreadableImage, check_size, evenly_spread, read_rgb
+from spic.errors import SpicError, reason
 from spic.files import cache_root, make_folder, write_whole
 
-CROP = 513
-IMAGE_SIZE = (CROP, CROP)
+# Shorter side to 513 (the longer one rounded down), then the centre 513 x 513.
+PREPARATION = Preparation(513, 513, rounding=FLOAT64)
 # Background, then the 20 VOC classes by their COCO category ids, in VOC order.
 VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 LEAST_LABELLED_PIXELS = 1000
+# An outline is drawn in points, five to a pixel of its length, 24 bytes each: real ones are below 20,000 pixels long.
+LONGEST_OUTLINE = 1_000_000
 
 
-def scale_and_crop(image: Image.Image, nearest: bool = False) -> Image.Image:
-    """Shorter side to 513 (the longer one rounded down), then the centre 513 x 513."""
-    width, height = image.size
-    shorter = min(width, height)
-    size = (int(width * CROP / shorter), int(height * CROP / shorter))
-    image = image.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR)
-    left, top = (round((side - CROP) / 2) for side in size)
-    return image.crop((left, top, left + CROP, top + CROP))
-
-
-def normalise(image: Image.Image) -> torch.Tensor:
-    """float32 [3, H, W]; subtraction and division round from float64, as in the published loader."""
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-    pixels -= np.array(MEAN)
-    pixels /= np.array(STD)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+def prepare_mask(mask: Image.Image) -> torch.Tensor:
+    """Class numbers at the picture's size, scaled and cropped with it: int64 [513, 513]."""
+    return torch.from_numpy(np.array(PREPARATION.geometry(mask, "nearest"), dtype=np.int64))
 
 
 def evaluation_transform(image: Image.Image, mask: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
     """Image float32 [3, 513, 513] and mask int64 [513, 513]."""
-    labels = np.array(scale_and_crop(mask, nearest=True), dtype=np.int64)
-    return normalise(scale_and_crop(image)), torch.from_numpy(labels)
+    return PREPARATION(image), prepare_mask(mask)
 
 
 class CocoSegmentation(Dataset):
@@ -59,13 +48,17 @@ class CocoSegmentation(Dataset):
     items in the order of the annotation file.
     """
 
+    labelled = True
+    preparation = PREPARATION
+    image_size = PREPARATION.image_size
+
     def __init__(self, image_folder: Path, annotation_file: Path, categories: Sequence[int] = VOC_CATEGORIES,
                  limit: int | None = None, transform: Callable = evaluation_transform):
         self.num_classes = len(categories)
-        self.image_size = IMAGE_SIZE
         self.transform = transform
         self._class_of = {category: number for number, category in enumerate(categories)}
         self._coco, digest = _read_annotations(annotation_file)
+        self.class_names = self._names(categories)
         self.ids = evenly_spread(self._qualifying_images(digest), limit)
         if not self.ids:
             raise SpicError(f"{annotation_file} labels no image with more than {LEAST_LABELLED_PIXELS} pixels of the "
@@ -84,12 +77,11 @@ class CocoSegmentation(Dataset):
 
     def pixels(self, index: int) -> np.ndarray:
         """The network's input before normalisation: uint8 [513, 513, 3]."""
-        return np.asarray(scale_and_crop(read_rgb(self.paths[index])))
+        return PREPARATION.pixels(read_rgb(self.paths[index]))
 
     def label(self, index: int) -> torch.Tensor:
         """int64 [513, 513]."""
-        mask = Image.fromarray(self.class_mask(self.ids[index]))
-        return torch.from_numpy(np.array(scale_and_crop(mask, nearest=True), dtype=np.int64))
+        return prepare_mask(Image.fromarray(self.class_mask(self.ids[index])))
 
     def class_mask(self, image_id: int) -> np.ndarray:
         """uint8 [H, W] class numbers; where instances overlap, the one annotated first keeps its pixels."""
@@ -102,14 +94,23 @@ class CocoSegmentation(Dataset):
         return mask
 
     def _instance_mask(self, instance: dict) -> np.ndarray:
+        """bool [H, W]. Nothing reaches pycocotools unchecked: it is C, and believes what it is given."""
         record, code = self._coco.imgs[instance["image_id"]], instance["segmentation"]
         try:
             if isinstance(code, dict):
-                _check_run_lengths(code, record["height"], record["width"])
+                return _run_length_mask(code, record["height"], record["width"])
+            _check_polygons(code, record["height"], record["width"])
             return self._coco.annToMask(instance).astype(bool)
         except Exception as error:  # pycocotools raises bare Exception, among others
-            raise UnreadableImage(f"annotation {instance.get('id')} of image {instance['image_id']} is no valid "
-                                  "polygon or run-length mask; get the annotation file again") from error
+            raise UnreadableImage(f"annotation {instance.get('id')} of image {instance['image_id']} is no valid polygon or "
+                                  f"run-length mask ({reason(error)}); get the annotation file again") from error
+
+    def _names(self, categories: Sequence[int]) -> tuple[str, ...]:
+        """VOC's names for its categories, else those that the annotation file gives."""
+        if tuple(categories) == VOC_CATEGORIES:
+            return names.VOC
+        given = {number: str(category.get("name", number)) for number, category in self._coco.cats.items()}
+        return names.readable(["background", *(given.get(number, f"category {number}") for number in categories[1:])])
 
     def _qualifying_images(self, digest: str) -> list[int]:
         """The ids of all images with enough labelled pixels; found once per annotation file and category list."""
@@ -133,40 +134,91 @@ class CocoSegmentation(Dataset):
             stored = json.loads(path.read_bytes())
             ids = stored["images"]
             return ids if len(ids) == stored["count"] and all(number in self._coco.imgs for number in ids) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
 def _read_annotations(path: Path) -> tuple[COCO, str]:
     """pycocotools' index of the file, and the file's SHA-256."""
-    data = path.read_bytes()
     coco = COCO()
     try:
+        data = path.read_bytes()
         coco.dataset = json.loads(data)
         if not isinstance(coco.dataset, dict):
             raise TypeError("not a JSON object")
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
-        _check_images(coco)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SpicError(f"{path} is no COCO annotation file ({type(error).__name__}: {error}); get it again") from error
+        _check_records(coco)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SpicError(f"{path} is no COCO annotation file ({type(error).__name__}: {reason(error)}); get it again") from error
+    for record in coco.imgs.values():
+        check_size(f"image {record['id']} in {path}", record["width"], record["height"])
     return coco, hashlib.sha256(data).hexdigest()
 
 
-def _check_images(coco: COCO) -> None:
-    """Refuse records that would break later, or take absurd memory."""
+def _check_records(coco: COCO) -> None:
+    """Refuse records that would break later."""
     for record in coco.imgs.values():
-        if not (isinstance(record["file_name"], str) and 0 < record["height"] * record["width"] < 2 ** 27):
-            raise ValueError(f"image {record['id']} has no name or no sensible size")
-    if not all({"image_id", "category_id", "segmentation"} <= set(instance) for instance in coco.anns.values()):
-        raise ValueError("an annotation lacks image_id, category_id or segmentation")
+        if type(record["file_name"]) is not str or not _are_whole(record["id"], record["height"], record["width"]):
+            raise ValueError(f"image {record['id']!r:.40} needs a file_name, and whole numbers as id, height and width")
+        if min(record["height"], record["width"]) < 1:
+            raise ValueError(f"image {record['id']} has no sensible size: {record['width']}x{record['height']}")
+    for instance in coco.anns.values():
+        if "segmentation" not in instance or not _are_whole(instance["image_id"], instance["category_id"]):
+            raise ValueError(f"annotation {instance['id']!r:.40} needs a segmentation, and whole numbers as image_id and "
+                             "category_id")
 
 
-def _check_run_lengths(code: dict, height: int, width: int) -> None:
-    """pycocotools would leave pixels that the runs do not reach undefined, and allocate whatever `size` says."""
-    counts = code["counts"]
-    if list(code["size"]) != [height, width] or isinstance(counts, list) and sum(counts) != height * width:
-        raise ValueError("run lengths of another size than the image")
+def _are_whole(*values) -> bool:
+    """JSON's whole numbers; true and 1.0 are none."""
+    return all(type(value) is int for value in values)
+
+
+def _run_length_mask(code: dict, height: int, width: int) -> np.ndarray:
+    """bool [H, W] from the lengths of runs of 0 and 1 in turn, column by column, as a list or as COCO's text."""
+    runs = _run_lengths(code["counts"]) if isinstance(code["counts"], str) else list(code["counts"])
+    if list(code["size"]) != [height, width] or not _are_whole(*runs) or min(runs, default=-1) < 0:
+        raise ValueError("run lengths of another size than the image, or that are no whole numbers")
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths for {sum(runs)} pixels of {height * width}")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width, order="F")
+
+
+def _run_lengths(text: str) -> list[int]:
+    """COCO's compressed run lengths: digits of 5 bits from the lowest on, as characters from "0" on.
+
+    Bit 6 of a digit says that another follows, bit 5 of the last one is the sign. From the fourth number on, a number is
+    the difference to the run before last.
+    """
+    runs, value, shift = [], 0, 0
+    for character in text:
+        digit = ord(character) - ord("0")
+        if not 0 <= digit < 64 or shift > 30:
+            raise ValueError("not a text of run lengths")
+        value |= (digit & 31) << shift
+        shift += 5
+        if digit < 32:
+            value -= (digit & 16) << shift - 4
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("run lengths end in the middle of a number")
+    return runs
+
+
+def _check_polygons(polygons, height: int, width: int) -> None:
+    """Lists of x1, y1, x2, y2 ...: finite, not farther outside than the picture is large, and of bounded length."""
+    if not isinstance(polygons, list) or not polygons:
+        raise ValueError("no list of polygons")
+    for polygon in polygons:
+        if len(polygon) < 4 or len(polygon) % 2 or not all(type(value) in (int, float) for value in polygon):
+            raise ValueError("a polygon is a list of at least 4 numbers, x and y in turn")
+        corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+        size = np.array([width, height])
+        if not (np.isfinite(corners).all() and (corners >= -size).all() and (corners <= 2 * size).all()):
+            raise ValueError(f"a polygon far outside of the {width}x{height} pixels")
+        if np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum() > LONGEST_OUTLINE:
+            raise ValueError(f"an outline longer than {LONGEST_OUTLINE} pixels")
 
 
 def open(valdir: str | os.PathLike, limit: int | None = None, categories: Sequence[int] = VOC_CATEGORIES,

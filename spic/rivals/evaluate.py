@@ -25,17 +25,11 @@ from tqdm import tqdm
 from spic.rivals.anatomy import Parts
 from spic.rivals.results import ResultCache, code_id, dataset_id
 from spic.rivals.workers import Passage, Workers, transmit
-from spic.datasets.images import MEAN, STD
+from spic.datasets.images import normalise
 from spic.networks.cost import cost
 from spic.networks.weights import fingerprint
 
 LATENCY_IMAGES = 5
-
-
-def normalise(pixels: Iterable[np.ndarray]) -> Tensor:
-    """uint8 [H, W, 3] each → float [B, 3, H, W] with ImageNet's mean and deviation taken out."""
-    batch = torch.from_numpy(np.stack(list(pixels))).permute(0, 3, 1, 2).float().div_(255)
-    return batch.sub_(torch.tensor(MEAN).view(3, 1, 1)).div_(torch.tensor(STD).view(3, 1, 1))
 
 
 @dataclass
@@ -68,7 +62,7 @@ class PixelRival:
         return {"parameters": 0, "macs": 0}
 
     def cloud(self, received: list[np.ndarray]) -> Tensor:
-        return self.network(normalise(received).to(self.device, memory_format=torch.channels_last))
+        return self.network(normalise(np.stack(received)).to(self.device, memory_format=torch.channels_last))
 
 
 @dataclass
@@ -89,7 +83,7 @@ class FeatureRival(PixelRival):
 
     @torch.inference_mode()
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        image = normalise([pixels])
+        image = normalise(pixels[None])
         return self.front(image.to(self.device, memory_format=torch.channels_last))[0].float().cpu().numpy()
 
     def cloud(self, received: list[np.ndarray]) -> Tensor:

@@ -12,15 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's, as the official weights expect
-STD = (0.229, 0.224, 0.225)
-
-
-def normalize(images: Tensor) -> Tensor:
-    """uint8 or float images [B, 3, H, W] in 0..255 -> what the networks take, channels last."""
-    mean, std = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    return ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
-
+from spic.datasets.images import SCALED, normalise
 
 @dataclass(frozen=True)
 class RandomCrop:
@@ -70,4 +62,4 @@ def augmented(pictures, indices, cropping: RandomCrop, size: int, generator: tor
         images.append(views[0])
         targets.append(views[1][0] if target.ndim else target)
     images = recolour(torch.stack(images).float(), generator, colour)
-    return normalize(images), torch.stack(targets).long()
+    return normalise(images, rounding=SCALED), torch.stack(targets).long()

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
-from torchvision import transforms
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from spic.datasets import camvid, coco, imagenet, scenes
-from spic.datasets.images import evenly_spread, read_rgb
+from spic.datasets.images import Preparation
 from spic.errors import SpicError
 from spic.training.features import Views
 from spic.training.pictures import Pictures, hold, pixels, shorter_side
@@ -26,7 +23,7 @@ class Source:
     ``stored``: shorter side of the pictures kept in memory for augmentation; None keeps their size.
     ``bottlenecks``: the split that trains bottlenecks, whose front sees ``crops`` (side, number per picture) or all of
     it, and whose back a moving ``window`` of the feature, in cells, or all of it;
-    symbols are counted on ``counted`` pictures of it, whole. ``image_transform`` turns a picture into a network input.
+    symbols are counted on ``counted`` pictures of it, whole. ``preparation`` turns any picture into a network input.
     """
 
     open: Callable
@@ -36,7 +33,7 @@ class Source:
     crops: tuple[int | None, int] = (None, 1)
     window: int | None = None
     counted: int = 2000
-    image_transform: Callable | None = None
+    preparation: Preparation | None = None
 
     def views(self, dataset) -> tuple[Views, Views]:
         """Of a data set, what bottlenecks learn from, and the whole pictures whose symbols make the frequency table."""
@@ -71,35 +68,12 @@ def _street(dataset, size: int | None) -> Pictures:
 _AUGMENTABLE = {"ClassFolders": _labelled, "CocoSegmentation": _masked, "CamVid": _street}
 
 
-def _photo(resize: int = imagenet.RESIZE, crop: int = imagenet.CROP) -> Callable:
-    return transforms.Compose([imagenet.geometry(resize, crop), imagenet.normalisation()])
-
-
 def _open_imagenette(data: Path | None, split: str, limit: int | None = None):
     return imagenet.open_imagenette(_given(data), limit, split)
 
 
 def _open_camvid(data: Path | None, split: str, limit: int | None = None):
     return camvid.open(_given(data), limit, split)
-
-
-class Unlabelled(Dataset):
-    """Any folder of pictures, nested or flat; items are network inputs, and nothing else is read."""
-
-    def __init__(self, folder: Path, transform: Callable, limit: int | None = None):
-        if not folder.is_dir():
-            raise SpicError(f"{folder}: no such folder; --data names one that holds pictures")
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-        if not files:
-            raise SpicError(f"{folder}: holds no picture ({' '.join(IMG_EXTENSIONS)})")
-        self.paths, self.transform = evenly_spread(files, limit), transform
-        self.image_size = tuple(self[0].shape[-2:])
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(read_rgb(self.paths[index]))
 
 
 @dataclass(frozen=True)
@@ -132,23 +106,15 @@ def _open_coco(data: Path | None, split: str, limit: int | None = None):
     return coco.open(_given(data), limit, split=split)
 
 
-def _large_photo(image) -> torch.Tensor:
-    return coco.normalise(coco.scale_and_crop(image))
-
-
-def _street_photo(image) -> torch.Tensor:
-    return coco.normalise(image.resize(camvid.IMAGE_SIZE[::-1]))
-
-
 SOURCES = {
-    ("imagenet", "classification"): Source(_open_imagenet, image_transform=_photo()),
-    ("coco", "segmentation"): Source(_open_coco, crops=(257, 2), counted=120, image_transform=_large_photo),
+    ("imagenet", "classification"): Source(_open_imagenet, preparation=imagenet.PREPARATION),
+    ("coco", "segmentation"): Source(_open_coco, crops=(257, 2), counted=120, preparation=coco.PREPARATION),
     ("imagenette", "classification"): Source(_open_imagenette, stored=imagenet.IMAGENETTE_SIZE,
-                                             image_transform=_photo(*[imagenet.IMAGENETTE_SIZE] * 2)),
+                                             preparation=imagenet.IMAGENETTE_PREPARATION),
     ("scenes", "classification"): Source(_Drawn("classification", _sets(24_000, 12_000)), stored=192,
-                                         bottlenecks="bottlenecks", image_transform=_photo()),
+                                         bottlenecks="bottlenecks", preparation=imagenet.PREPARATION),
     ("scenes", "segmentation"): Source(_Drawn("segmentation", _sets(3_000, 1_200)), bottlenecks="bottlenecks",
-                                       window=33, counted=120, image_transform=_large_photo),
+                                       window=33, counted=120, preparation=coco.PREPARATION),
     ("camvid", "segmentation"): Source(_open_camvid, "test", window=33, counted=120,
-                                       image_transform=_street_photo),
+                                       preparation=camvid.PREPARATION),
 }

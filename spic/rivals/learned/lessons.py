@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spic.rivals.learned.recipes import Recipe
+from spic.datasets.images import SCALED, normalise
 from spic.errors import SpicError
 from spic.networks import cut_many
-from spic.training.augment import normalize
 from spic.training.distortion import answer, distill_loss, task_loss
 
 DENSITY_LR = 5.0  # times that of the other layers: densities have few parameters and a far way to go
@@ -56,7 +56,7 @@ class Distilling:
         (self.front, *self.later), _ = cut_many(network, [recipe.station, *recipe.taps])
 
     def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        x = normalize(images)
+        x = normalise(images, rounding=SCALED)
         out = self.learning["model"](x)
         student, errors = out["feature"], []
         with torch.no_grad():
@@ -88,7 +88,7 @@ class Finetuning:
         self.groups = [{"params": list(part.parameters()), "factor": 1.0} for part in self.learning.values()]
 
     def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        x = normalize(images)
+        x = normalise(images, rounding=SCALED)
         with torch.no_grad():
             latent, _ = self.model.entropy_bottleneck(self.model.encoder(x))
             teacher = answer(self.teacher, self.front(x))

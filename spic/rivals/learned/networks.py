@@ -16,8 +16,8 @@ from compressai.models import CompressionModel, FactorizedPrior, ScaleHyperprior
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spic.datasets.images import SCALED, normalise
 from spic.errors import SpicError
-from spic.training.augment import normalize
 
 VERSION = compressai.__version__
 
@@ -153,7 +153,7 @@ class Student(CompressionModel):
 
     def scaled(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] → what the network itself would take."""
-        return normalize(images)
+        return normalise(images, rounding=SCALED)
 
     def inputs(self, pixels: np.ndarray) -> Tensor:
         """uint8 [H, W, 3] → [1, 3, H, W]: convolutions cope with any size."""
