@@ -24,7 +24,7 @@ import torch
 from machine import describe
 from tqdm import tqdm
 
-from spic.cli import guarded, natural, positive
+from spic.commands import guarded, natural, positive
 from spic.files import check_writable
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.huffman import END, huffman_code

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from spic.benchmarks import Benchmark
 from spic.bottleneck import make_bottleneck
-from spic.cli import positive
+from spic.commands import positive
 from spic.coding import FrequencyTable
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.tasks.classification import TopK

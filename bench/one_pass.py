@@ -20,7 +20,7 @@ from machine import describe
 
 from spic import val
 from spic.benchmarks import EMBEDDED
-from spic.cli import guarded, positive
+from spic.commands import guarded, positive
 from spic.errors import SpicError
 from spic.files import check_writable
 from spic.points import load_points

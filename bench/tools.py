@@ -25,7 +25,7 @@ from tqdm import tqdm
 from spic.rivals.codecs import CODECS, find_codecs
 from spic.datasets.images import to_rgb8
 from spic.rivals.video import pad_even, rgb_to_planes
-from spic.cli import guarded, positive
+from spic.commands import guarded, positive
 from spic.datasets import scenes
 from spic.datasets.images import evenly_spread, read_rgb
 from spic.errors import SpicError

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from spic.benchmarks import Benchmark, find
 from spic.files import check_writable
-from spic.cli import boolean, guarded, pick_device, positive
+from spic.commands import boolean, guarded, pick_device, positive
 from spic.evaluate import Settings, Station, lay_roads
 from spic.networks import NETWORKS, cut
 from spic.networks.fold import fold_batch_norm

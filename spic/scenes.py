@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from spic.cli import guarded, natural, positive
+from spic.commands import guarded, natural, positive
 from spic.datasets.scenes import TASKS, ensure_scenes
 
 

@@ -27,7 +27,6 @@ from spic.commands import Parser, guarded
 from spic.datasets.images import read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
-from spic.networks.fold import fold_batch_norm
 from spic.pipeline import Cloud, Edge
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.tasks import TASKS, Answer

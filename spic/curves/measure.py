@@ -14,7 +14,7 @@ from spic.rivals import __main__ as rival_command
 from spic.rivals.codecs import find_codecs
 from spic.rivals.learned import __main__ as learned
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
-from spic.cli import boolean, pick_device, positive
+from spic.commands import boolean, pick_device, positive
 from spic.curves.cost import point_costs
 from spic.evaluate import Settings
 from spic.networks import cut

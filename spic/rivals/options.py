@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
 from spic.files import write_whole
-from spic.cli import boolean, positive
+from spic.commands import boolean, positive
 
 
 def add_options(add: Callable) -> None:

@@ -13,7 +13,7 @@ import torch
 from spic import parallel
 from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.bottleneck import make_bottleneck
-from spic.cli import boolean, guarded, natural, pick_device, positive
+from spic.commands import boolean, guarded, natural, pick_device, positive
 from spic.coding.tables import KINDS
 from spic.errors import SpicError
 from spic.files import check_writable

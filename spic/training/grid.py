@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from spic.benchmarks import find
 from spic.bottleneck import make_bottleneck
-from spic.cli import guarded, positive
+from spic.commands import guarded, positive
 from spic.coding.tables import KINDS
 from spic.errors import SpicError
 from spic.networks import cut

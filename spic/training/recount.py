@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spic.benchmarks import EMBEDDED, Benchmark, find
-from spic.cli import guarded, positive
+from spic.commands import guarded, positive
 from spic.coding.tables import KINDS
 from spic.errors import SpicError
 from spic.files import check_writable, verify_file

@@ -14,7 +14,7 @@ from spic.rivals.learned.codec import LearnedCodec, StudentRival
 from spic.rivals.learned.recipes import CURVES
 from spic.rivals.results import ResultCache
 from spic.benchmarks import Benchmark
-from spic.cli import pick_device
+from spic.commands import pick_device
 from spic.errors import SpicError
 from spic.files import cache_root
 from spic.tasks import TASKS
