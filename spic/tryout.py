@@ -168,7 +168,7 @@ def text(trial: Trial, colours: bool = False) -> str:
     for label, size in sizes:
         times = "" if size == trial.sent_bytes else f"   {size / trial.sent_bytes:,.0f} times as much"
         lines.append(f"  {label:<31} {size:>10,} bytes{times}")
-    lines += ["", f"  {'answer of the cloud':<38} {'without compression':<38}"]
+    lines += ["", f"  {'answer of the cloud':<38} without compression"]
     for i in range(max(len(trial.answer), len(trial.uncompressed))):
         left, right = (_ranked(pairs, i) for pairs in (trial.answer, trial.uncompressed))
         lines.append(f"  {left:<38} {right:<38}".rstrip())
@@ -202,7 +202,7 @@ def draw(trial: Trial, shown: Shown) -> bytes:
     for axes in (picture, feature):
         axes.set_axis_off()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return buffer.getvalue()
 
 

@@ -158,6 +158,7 @@ class Benchmark:
             load_strictly(network, read_state_dict(self._shipped()), self._shipped())
         return network.eval().requires_grad_(False)
 
+    @torch.inference_mode(False)
     def half(self, point: OperatingPoint, which: str, weights: Path | str | None = None) -> tuple[nn.Module, Frontier]:
         """One half ("front" or "back") of the network at the point, and what crosses.
 

@@ -54,11 +54,12 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def answer(logits: Tensor, names: Sequence[str]) -> Answer:
-    """The class of each pixel, and the names of those that occur, by their share of the picture."""
+    """The class of each pixel, and the names of those that cover a thousandth of the picture or more, the largest first."""
     classes = logits.argmax(0).cpu()
     found, counts = classes.unique(return_counts=True)
     shares = sorted(zip(counts.tolist(), found.tolist()), reverse=True)
-    return Answer([(names[i], count / classes.numel()) for count, i in shares], classes.numpy())
+    return Answer([(names[i], count / classes.numel()) for count, i in shares if 1000 * count >= classes.numel()],
+                  classes.numpy())
 
 
 TASK = Task("segmentation", (Score("miou", "mean IoU", "", 4, 0.01, 0.005),), MeanIoU, loss, 4, answer)

@@ -7,26 +7,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from spic.bottleneck import Bottleneck
-from spic.files import catalogue, record_checksums, write_whole
 from spic.coding.tables import KINDS, FrequencyTable, SymbolCounter
+from spic.files import catalogue, record_checksums, write_whole
 from spic.networks.fold import fold_batch_norm
-from spic.points import ROOT, SHARED, TASKS, beside
+from spic.points import ROOT, SHARED, Key, beside, record_point
 from spic.quantize import quantize
 
 BATCH = 16
 
 
 def encoded(encoder: nn.Module, features: Tensor) -> Iterator[Tensor]:
-    """What is quantised on the edge, batch by batch, for float32 features [N, C, h, w]: BatchNorm is folded there."""
+    """What is quantised on the edge, batch by batch, for float32 features [N, ...]: BatchNorm is folded there."""
     encoder = fold_batch_norm(copy.deepcopy(encoder).eval())
     for batch in features.split(BATCH):
         with torch.inference_mode():
-            feature = encoder(batch.contiguous(memory_format=torch.channels_last))
+            feature = encoder(batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch)
         yield feature
 
 
@@ -34,7 +33,7 @@ def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Itera
     """The tables of several kinds of an encoder's symbols, counted in one pass."""
     counters = {kind: SymbolCounter(kind) for kind in kinds}
     for feature in encoded(encoder, features):
-        symbols = quantize(feature, step).cpu()
+        symbols = quantize(feature, step).numpy()
         for counter in counters.values():
             counter.add(symbols)
     return {kind: counter.table(step) for kind, counter in counters.items()}
@@ -59,24 +58,25 @@ def rounded_to_half(bottleneck: Bottleneck) -> Bottleneck:
     return bottleneck
 
 
-def write_point(bottleneck: Bottleneck, table: FrequencyTable, task: str, benchmark: str, split_point: str,
-                factor: int, root: Path = ROOT) -> None:
+def write_point(bottleneck: Bottleneck, table: FrequencyTable, key: Key, root: Path = ROOT, settings: Mapping[str, str] = {},
+                about: Mapping[str, str] | None = None) -> None:
     """Weights, shared table, checksums and the entry in dict.yaml of one operating point; the entry comes last.
 
-    Tables of other kinds that belonged to earlier weights are deleted.
+    settings: what the entry says beyond numbers and files (network, cut, activation). about: what the weights file says of
+    the network that they were trained behind. Tables of other kinds that belonged to earlier weights are deleted.
     """
-    names = file_names(task, benchmark, split_point, factor)
-    write_whole(root / names["weights"], save(half_state(bottleneck)))
+    names = file_names(*key)
+    write_whole(root / names["weights"], save(half_state(bottleneck), metadata=dict(about) if about else None))
     stale = [beside(root / names["table"], kind) for kind in KINDS if kind != SHARED]
     for file in stale:
         file.unlink(missing_ok=True)
     table.save(root / names["table"])
     encoder = bottleneck.encoder
     geometry = {"stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels}
-    entry = {"step": table.step, **geometry, **names}
-    record_checksums(benchmark, [*stale, *(root / name for name in names.values())], root)
+    entry = {"step": table.step, **geometry, **names, **settings}
+    record_checksums(key[1], [*stale, *(root / name for name in names.values())], root)
     with catalogue():
-        record_entry(root / "dict.yaml", (task, benchmark, split_point, factor), entry)
+        record_point(root / "dict.yaml", key, entry)
 
 
 def write_tables(tables: Mapping[str, FrequencyTable], shared: Path, benchmark: str, root: Path = ROOT) -> list[Path]:
@@ -92,25 +92,3 @@ def half_state(bottleneck: Bottleneck) -> dict[str, Tensor]:
     """The state dict in float16; counters of batches, which nothing reads, are kept."""
     return {name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
             for name, value in bottleneck.state_dict().items()}
-
-
-def record_entry(path: Path, keys: tuple[str, str, str, int], entry: dict) -> None:
-    """Put one operating point into a dict.yaml, sorted into place; comments at the head of the file stay."""
-    text = path.read_text() if path.exists() else ""
-    tree = OmegaConf.to_container(OmegaConf.create(text)) if text.strip() else {}
-    task, benchmark, split_point, factor = keys
-    factors = tree.setdefault(task, {}).setdefault(benchmark, {}).setdefault(split_point, {})
-    factors[factor] = entry
-    head = [line for line in text.splitlines() if line.startswith("#")]
-    write_whole(path, ("\n".join([*head, *_lines(tree)]) + "\n").encode())
-
-
-def _lines(tree: dict):
-    for task in sorted(tree, key=TASKS.index):
-        yield f"{task}:"
-        for benchmark, splits in tree[task].items():
-            yield f"  {benchmark}:"
-            for split_point in sorted(splits):
-                yield f"    {split_point}:"
-                for factor, entry in sorted(splits[split_point].items()):
-                    yield f"      {factor}: {{{', '.join(f'{key}: {value}' for key, value in entry.items())}}}"
