@@ -62,9 +62,17 @@ class Place:
     macs: int
 
 
+class Half(fx.GraphModule):
+    """One side of a cut. ``image_size``: (H, W) of the pictures that both sides agree on."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.meta["image_size"]
+
+
 # ---- cutting -----------------------------------------------------------------------------------------------------
 
-def cut(network: nn.Module, after: str | tuple[str, ...], example: Tensor) -> tuple[fx.GraphModule, fx.GraphModule, Frontier]:
+def cut(network: nn.Module, after: str | tuple[str, ...], example: Tensor) -> tuple[Half, Half, Frontier]:
     """Front, back and frontier of ``network`` cut after a node, or after several nodes at once.
 
     front: image [B, 3, H, W] -> the tensor that crosses, or a tuple where several do; back takes just that and gives what
@@ -77,7 +85,7 @@ def cut(network: nn.Module, after: str | tuple[str, ...], example: Tensor) -> tu
 
 
 def cut_many(network: nn.Module, cuts: list[str | tuple[str, ...]], example: Tensor
-             ) -> tuple[list[fx.GraphModule], list[fx.GraphModule], list[Frontier]]:
+             ) -> tuple[list[Half], list[Half], list[Frontier]]:
     """Cut at several places, from one trace, so that one pass over the network serves them all.
 
     All three lists are in the order of the network, whatever the order of ``cuts``: ``frontiers[i].after`` says which cut
@@ -91,8 +99,8 @@ def cut_many(network: nn.Module, cuts: list[str | tuple[str, ...]], example: Ten
     for front, after in fronts:
         crossing = _crossing(traced, front)
         _check_sharing(traced, front, after)
-        stages.append(_Half(traced, front - done, given, crossing).build("Front"))
-        backs.append(_Half(traced, set(traced.graph.nodes) - front, crossing, None).build("Back"))
+        stages.append(_Builder(traced, front - done, given, crossing).build("Front"))
+        backs.append(_Builder(traced, set(traced.graph.nodes) - front, crossing, None).build("Back"))
         frontiers.append(Frontier(after, tuple(_describe(traced, node) for node in crossing)))
         given, done = crossing, front
     return stages, backs, frontiers
@@ -170,7 +178,7 @@ def _describe(traced: fx.GraphModule, node: fx.Node) -> Crossing:
     return Crossing(name, shape, node.meta["seen"][0].dtype)
 
 
-class _Half:
+class _Builder:
     """Builds the module of the nodes ``own``, fed with the tensors ``given``, that gives ``returned`` (None: the answer)."""
 
     def __init__(self, traced: fx.GraphModule, own: set[fx.Node], given: list[fx.Node], returned: list[fx.Node] | None):
@@ -180,7 +188,7 @@ class _Half:
         self.new: dict[fx.Node, object] = {}
         self.safe: dict[fx.Node, fx.Node] = {}
 
-    def build(self, name: str) -> fx.GraphModule:
+    def build(self, name: str) -> Half:
         self._receive()
         late = self._late_writers()
         for node in self.own:
@@ -191,8 +199,8 @@ class _Half:
         values = [self.safe.get(node) or self._emit(node) for node in answer]
         self.graph.output(values[0] if len(values) == 1 else tuple(values)).meta["seen"] = [None, None]
         link(self.graph)
-        half = fx.GraphModule(self.traced, self.graph, name).eval()
-        half.meta["image_size"] = half.image_size = self.traced.meta["image_size"]
+        half = Half(self.traced, self.graph, name).eval()
+        half.meta |= {"image_size": self.traced.meta["image_size"], "dead": []}
         return half
 
     def _receive(self) -> None:
@@ -331,7 +339,7 @@ def _shares(traced: fx.GraphModule, front: set[fx.Node]) -> bool:
     return False
 
 
-def answers(back: fx.GraphModule) -> fx.GraphModule:
+def answers(back: Half) -> Half:
     """A module (same parameters) feature -> (logits, hidden), for training against the uncompressed network's answers.
 
     hidden: what the last layer with parameters takes that every path goes through; None where there is none. logits: what
@@ -346,14 +354,14 @@ def answers(back: fx.GraphModule) -> fx.GraphModule:
     return _giving(back, logits, hidden)
 
 
-def _only_resized(back: fx.GraphModule, layer: fx.Node) -> bool:
+def _only_resized(back: Half, layer: fx.Node) -> bool:
     before = ancestors([layer])
     rest = [node for node in back.graph.nodes if node not in before and node.meta["content"] and node.op != "output"]
     kinds = [type(back.get_submodule(n.target)) if n.op == "call_module" else n.target for n in rest]
     return all(kind in _RESIZES for kind in kinds)
 
 
-def _giving(back: fx.GraphModule, logits: fx.Node, hidden: fx.Node | None) -> fx.GraphModule:
+def _giving(back: Half, logits: fx.Node, hidden: fx.Node | None) -> Half:
     graph, copies = fx.Graph(), {}
     needed = ancestors([node for node in (logits, hidden) if node])
     for node in back.graph.nodes:
@@ -361,4 +369,6 @@ def _giving(back: fx.GraphModule, logits: fx.Node, hidden: fx.Node | None) -> fx
             copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output((copies[logits], copies[hidden] if hidden else None)).meta["seen"] = [None, None]
     link(graph)
-    return fx.GraphModule(back, graph, "Answers").eval()
+    module = Half(back, graph, "Answers").eval()
+    module.meta["image_size"] = back.image_size
+    return module

@@ -3,27 +3,59 @@
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
+from collections import Counter
 
 import torch
-from torch import nn
+from torch import fx, nn
+
+from spic.errors import SpicError
+from spic.networks.graph import record
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 @torch.no_grad()
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Fold in place, at every depth; results change by rounding only (about 1e-6 relative).
+    """Fold in place and return the module; results change by rounding only (about 1e-6 relative).
 
-    A BatchNorm follows a convolution when it stands right after it among its parent's modules, as in torchvision's
-    networks and in the bottleneck units.
+    By data flow: a norm is folded where it alone takes what a convolution gives, and both are called once. In a traced
+    network (``graph.trace``) or a half of one, the modules of the network it was made from stay as they are. A module whose
+    forward torch.fx cannot follow is folded child by child.
     """
-    for parent in list(module.modules()):
-        for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(conv, _CONVOLUTIONS) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, name, _fused(conv, norm))
-                setattr(parent, norm_name, nn.Identity())
+    if isinstance(module, fx.GraphModule):
+        return _fold_by(module.graph, module)
+    try:
+        traced = record(module)
+    except SpicError:
+        for child in module.children():
+            fold_batch_norm(child)
+        return module
+    return _fold_by(traced.graph, module)
+
+
+def _fold_by(graph: fx.Graph, module: nn.Module) -> nn.Module:
+    calls = Counter(id(module.get_submodule(node.target)) for node in graph.nodes if node.op == "call_module")
+    for node in [node for node in graph.nodes if node.op == "call_module"]:
+        called = module.get_submodule(node.target)
+        if not isinstance(module, fx.GraphModule) and not type(called).__module__.startswith("torch."):
+            fold_batch_norm(called)  # a part that torch.fx could not follow
+        for norm in _foldable(module, node, calls):
+            module.set_submodule(node.target, _fused(called, module.get_submodule(norm.target)))
+            module.set_submodule(norm.target, nn.Identity())
+            if "memory" in node.meta:  # the identity gives the memory of the convolution itself
+                node.meta["memory"] = norm.meta["memory"] = node.meta["memory"] | norm.meta["memory"]
     return module
+
+
+def _foldable(module: nn.Module, node: fx.Node, calls: Counter) -> list[fx.Node]:
+    """The norm to be folded into the convolution of this node: none or one."""
+    users = list(node.users)
+    if len(users) != 1 or users[0].op != "call_module":
+        return []
+    conv, norm = module.get_submodule(node.target), module.get_submodule(users[0].target)
+    alone = calls[id(conv)] == calls[id(norm)] == 1
+    fits = type(conv) in _CONVOLUTIONS and type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats
+    return users if alone and fits and not norm.training else []
 
 
 def _fused(conv: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:

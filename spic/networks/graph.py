@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.ops.misc import MLP, ConvNormActivation, SqueezeExcitation
@@ -129,6 +129,11 @@ class _Observer(fx.Interpreter):
         meta.setdefault("same", set()).update(i for i in node.all_input_nodes if self.env[i] is value and written)
         return value
 
+    def call_module(self, target, args, kwargs):
+        """A BatchNorm gives what it takes, in shape: torch's own way to find that out takes 20 ms a time."""
+        norm = isinstance(self.module.get_submodule(target), nn.modules.batchnorm._BatchNorm)
+        return torch.empty_like(args[0]) if norm and isinstance(args[0], FakeTensor) else super().call_module(target, args, kwargs)
+
     def _memory(self, tensor: Tensor) -> tuple[int, int]:
         return self.batch, tensor.untyped_storage()._cdata
 
@@ -182,6 +187,7 @@ def trace(network: nn.Module, example: Tensor) -> fx.GraphModule:
     ``out``); what does not lead there is dropped. SpicError: cannot be traced, takes or returns something else.
     """
     if isinstance(network, fx.GraphModule) and "image_size" in network.meta:
+        _check_size(network, example)
         return network
     traced = record(network)
     _answer_with_one_tensor(traced, network)
@@ -194,6 +200,12 @@ def trace(network: nn.Module, example: Tensor) -> fx.GraphModule:
     traced.meta["image_size"] = tuple(example.shape[-2:])
     traced.recompile()
     return traced
+
+
+def _check_size(traced: fx.GraphModule, example: Tensor) -> None:
+    agreed = next(iter(traced.graph.nodes)).meta["seen"][0]
+    if isinstance(agreed, Spec) and agreed.shape[1:] != tuple(example.shape[1:]):
+        raise SpicError(f"the network was traced for pictures of {agreed.shape[1:]}, not {tuple(example.shape[1:])}")
 
 
 def output_of(graph: fx.Graph) -> fx.Node:
