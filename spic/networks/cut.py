@@ -19,11 +19,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from spic.errors import SpicError
-from spic.networks.graph import (Spec, ancestors, ends_of_modules, holds_tensors, is_size, link, output_of, parameters_of,
+from spic.networks.graph import (Spec, ancestors, count_macs, ends_of_modules, holds_tensors, is_size, link, output_of, parameters_of,
                                  passed_by_all, trace, weights_of)
 
 _RESIZES = (F.interpolate, nn.Upsample, nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout)
-_KEPT = ("name", "seen", "memory", "writes", "macs")
+_KEPT = ("name", "seen", "memory", "writes")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def find(traced: fx.GraphModule, name: str) -> fx.Node:
         return ends[name]
     if any(dead == name or dead.startswith(f"{name}.") for dead in traced.meta["dead"]):
         raise SpicError(f"cut after {name!r}: it does not lead to the network's answer")
-    near = difflib.get_close_matches(name, ends, 5, 0.5) or [place.name for place in _places(traced)][:5]
+    near = difflib.get_close_matches(name, ends, 5, 0.5) or list(ends)[:5]
     raise SpicError(f"unknown cut {name!r}; the nearest names are: {', '.join(near)}")
 
 
@@ -236,7 +236,7 @@ class _Builder:
 
     def _clone(self, node: fx.Node) -> fx.Node:
         copy = self.graph.call_function(torch.clone, (self.new[node],))
-        copy.meta = {**self.new[node].meta, "memory": set(), "macs": 0}
+        copy.meta = {**self.new[node].meta, "memory": set()}
         return copy
 
     def _note(self, old: fx.Node, new: fx.Node) -> fx.Node:
@@ -283,7 +283,7 @@ class _Builder:
 
     def _ask(self, function, *args, seen) -> fx.Node:
         node = self.graph.call_function(function, args)
-        node.meta |= {"seen": list(seen), "memory": set(), "writes": set(), "macs": 0}
+        node.meta |= {"seen": list(seen), "memory": set(), "writes": set()}
         return node
 
 
@@ -300,6 +300,7 @@ def single_tensor_cuts(network: nn.Module, example: Tensor) -> list[Place]:
 
 def _places(traced: fx.GraphModule) -> list[Place]:
     total = len(parameters_of(traced, traced.graph.nodes))
+    count_macs(traced)
     places: dict[str, Place] = {}
     before, parameters, last = set(), {}, None
     for node in passed_by_all(traced.graph):
@@ -308,7 +309,7 @@ def _places(traced: fx.GraphModule) -> list[Place]:
         before = front
         fresh = last is None or not _same_numbers(last, node)
         if fresh and 0 < len(parameters) < total and _is_batch_of_tensors(node) and not _shares(traced, front):
-            macs = sum(n.meta.get("macs", 0) for n in front)
+            macs = sum(n.meta["macs"] for n in front)
             about = _describe(traced, node)
             places[about.name] = Place(about.name, about.shape, about.dtype, sum(p.numel() for p in parameters.values()), macs)
         last = node

@@ -7,18 +7,19 @@ its path as its name even where that ends in a number (torchvision takes ``conv_
 
 from __future__ import annotations
 
-import functools
+import copy
 import inspect
 import math
 import operator
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
 import torchvision
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.ops.misc import MLP, ConvNormActivation, SqueezeExcitation
@@ -107,32 +108,24 @@ def _untraceable(network: nn.Module, error: Exception) -> str:
 # ---- what each node gives ----------------------------------------------------------------------------------------
 
 class _Observer(fx.Interpreter):
-    """Runs a graph node by node and notes what each gives, shares memory with, writes into, and computes."""
+    """Runs a graph node by node and notes what each gives, shares memory with and writes into."""
 
-    def __init__(self, traced: fx.GraphModule, run: int, counter: FlopCounterMode | None):
+    def __init__(self, traced: fx.GraphModule, batch: int):
         super().__init__(traced, garbage_collect_values=False)
         self.extra_traceback = False
-        self.batch, self.counter = run, counter
+        self.batch = batch
 
     def run_node(self, node: fx.Node):
         inputs = [t for i in node.all_input_nodes for t in tensors(self.env[i])]
         versions = [tensor._version for tensor in inputs]
-        before = self.counter.get_total_flops() if self.counter else 0
         value = super().run_node(node)
         meta = node.meta
-        if self.counter:
-            meta["macs"] = (self.counter.get_total_flops() - before) // 2 // self.batch
         meta.setdefault("seen", []).append(outline(value))
         meta.setdefault("memory", set()).update(map(self._memory, tensors(value)))
         written = [tensor for tensor, version in zip(inputs, versions) if tensor._version != version]
         meta.setdefault("writes", set()).update(map(self._memory, written))
         meta.setdefault("same", set()).update(i for i in node.all_input_nodes if self.env[i] is value and written)
         return value
-
-    def call_module(self, target, args, kwargs):
-        """A BatchNorm gives what it takes, in shape: torch's own way to find that out takes 20 ms a time."""
-        norm = isinstance(self.module.get_submodule(target), nn.modules.batchnorm._BatchNorm)
-        return torch.empty_like(args[0]) if norm and isinstance(args[0], FakeTensor) else super().call_module(target, args, kwargs)
 
     def _memory(self, tensor: Tensor) -> tuple[int, int]:
         return self.batch, tensor.untyped_storage()._cdata
@@ -148,37 +141,73 @@ def outline(value):
     return torch.utils._pytree.tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), value)
 
 
-@torch.no_grad()
 def observe(traced: fx.GraphModule, example: Tensor) -> None:
-    """Fill each node's meta: ``seen`` at two batch sizes, ``memory`` and ``writes`` (ids of storages), ``macs`` of one image.
+    """Fill each node's meta: ``seen`` at two batch sizes, ``memory`` and ``writes`` (ids of storages).
 
     Nothing is computed where torch can propagate shapes alone; else the network really runs, on two and three images.
     The second run is in channels_last, since a view in one format may be a copy in the other.
     """
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as shapes_only:
-            _run_twice(traced, shapes_only.from_tensor(example))
+        _on_shapes_alone(traced, partial(_run_twice, example=example[:1].to("meta")))
     except Exception:
-        for node in traced.graph.nodes:
-            node.meta = {key: node.meta[key] for key in ("name",) if key in node.meta}
         try:
-            _run_twice(traced, example)
+            _run_twice(traced, example[:1])
         except Exception as error:
             raise SpicError(f"the network does not take pictures of {tuple(example.shape[1:])}: {reason(error)}") from None
 
 
+@torch.no_grad()
 def _run_twice(traced: fx.GraphModule, example: Tensor) -> None:
-    image = example[:1]
-    for batch in _BATCHES:
-        images = image.expand(batch, *image.shape[1:])
-        last = batch == _BATCHES[-1] and image.ndim == 4
-        images = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        with FlopCounterMode(display=False) as counter:
-            _Observer(traced, batch, counter if not last else None).run(images)
+    for batch, memory_format in zip(_BATCHES, (torch.contiguous_format, torch.channels_last)):
+        images = example.expand(batch, *example.shape[1:])
+        _Observer(traced, batch).run(images.contiguous(memory_format=memory_format if images.ndim == 4 else torch.contiguous_format))
+
+
+def _on_shapes_alone(traced: fx.GraphModule, run: Callable[[fx.GraphModule], None]) -> None:
+    """``run`` on a copy whose tensors have shapes and no values; what it notes at the nodes is brought home."""
+    values = [*traced.parameters(), *traced.buffers()]
+    empty = {id(value): nn.Parameter(value.detach().to("meta"), False) if isinstance(value, nn.Parameter) else value.to("meta")
+             for value in values}
+    shadow = copy.deepcopy(traced, empty)
+    home = dict(zip(shadow.graph.nodes, traced.graph.nodes))
+    run(shadow)
+    for node, original in home.items():
+        original.meta |= node.meta | {"same": {home.get(source, source) for source in node.meta.get("same", ())}}
+
+
+class _Counter(fx.Interpreter):
+    """Runs a graph node by node and notes the multiply-accumulates of each."""
+
+    def __init__(self, traced: fx.GraphModule, counter: FlopCounterMode):
+        super().__init__(traced)
+        self.extra_traceback = False
+        self.counter = counter
+
+    def run_node(self, node: fx.Node):
+        before = self.counter.get_total_flops()
+        value = super().run_node(node)
+        node.meta["macs"] = (self.counter.get_total_flops() - before) // 2 // _BATCHES[0]
+        return value
+
+
+@torch.no_grad()
+def count_macs(traced: fx.GraphModule) -> None:
+    """Fill ``macs`` of each node of a traced network: multiply-accumulates of one image (torch counts two operations each)."""
+    image = next(iter(traced.graph.nodes)).meta["seen"][0]
+    try:
+        _on_shapes_alone(traced, partial(_count, images=torch.empty(image.shape, dtype=image.dtype, device="meta")))
+    except Exception:
+        _count(traced, torch.zeros(image.shape, dtype=image.dtype))
+
+
+def _count(traced: fx.GraphModule, images: Tensor) -> None:
+    with FlopCounterMode(display=False) as counter:
+        _Counter(traced, counter).run(images)
 
 
 # ---- one image in, one tensor out, nothing written behind one's back ---------------------------------------------
 
+@torch.inference_mode(False)
 def trace(network: nn.Module, example: Tensor) -> fx.GraphModule:
     """The graph of ``network`` (or the graph itself, traced before), ready to be cut.
 
@@ -190,13 +219,14 @@ def trace(network: nn.Module, example: Tensor) -> fx.GraphModule:
         _check_size(network, example)
         return network
     traced = record(network)
+    _check_inputs(network)
     _answer_with_one_tensor(traced, network)
     observe(traced, example)
     _check_answer(traced, network)
     _use_what_was_written(traced.graph)
     _open_containers(traced.graph)
     link(traced.graph)
-    _drop_dead_nodes(traced, network)
+    _drop_dead_nodes(traced)
     traced.meta["image_size"] = tuple(example.shape[-2:])
     traced.recompile()
     return traced
@@ -211,6 +241,15 @@ def _check_size(traced: fx.GraphModule, example: Tensor) -> None:
 def output_of(graph: fx.Graph) -> fx.Node:
     """The node of the graph that is its answer."""
     return graph.output_node().args[0]
+
+
+def _check_inputs(network: nn.Module) -> None:
+    """One input must be given, the image; further ones may be left at their defaults."""
+    needed = [p.name for p in inspect.signature(network.forward).parameters.values()
+              if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(needed) != 1:
+        raise SpicError(f"{type(network).__name__} takes {len(needed)} inputs ({', '.join(needed)}); a network that is cut "
+                        "takes one, the image")
 
 
 def _answer_with_one_tensor(traced: fx.GraphModule, network: nn.Module) -> None:
@@ -229,7 +268,7 @@ def _check_answer(traced: fx.GraphModule, network: nn.Module) -> None:
 
 
 def _refuse_answer(network: nn.Module, answer) -> None:
-    what = f"a {type(answer).__name__}"
+    what = f"a {type(answer).__name__.removeprefix('immutable_')}"
     if isinstance(answer, dict):
         what += f" of {', '.join(map(repr, answer))}"
     elif isinstance(answer, (list, tuple)):
@@ -263,7 +302,7 @@ def _elements(graph: fx.Graph, node: fx.Node) -> list[fx.Node]:
         parts = [graph.call_function(operator.getitem, (node, i)) for i in reversed(range(len(node.meta["seen"][0])))][::-1]
     for i, part in enumerate(parts):
         part.meta = {"name": f"{node.meta['name']}.{i}", "seen": [value[i] for value in node.meta["seen"]],
-                     "memory": set(node.meta["memory"]), "writes": set(), "same": set(), "macs": 0}
+                     "memory": set(node.meta["memory"]), "writes": set(), "same": set()}
     return parts
 
 
@@ -311,15 +350,12 @@ def ancestors(nodes) -> set[fx.Node]:
     return found
 
 
-def _drop_dead_nodes(traced: fx.GraphModule, network: nn.Module) -> None:
+def _drop_dead_nodes(traced: fx.GraphModule) -> None:
     """Auxiliary heads, assertions, arguments at their defaults; their names are kept for a clear refusal."""
     graph = traced.graph
     alive = ancestors([graph.output_node()])
-    inputs = [node for node in graph.nodes if node.op == "placeholder" and (node in alive or node is next(iter(graph.nodes)))]
-    if len(inputs) > 1:
-        raise SpicError(f"{type(network).__name__} takes {len(inputs)} inputs ({', '.join(n.name for n in inputs)}); "
-                        "a network that is cut takes one, the image")
-    dead = [node for node in graph.nodes if node not in alive and node not in inputs]
+    image = next(iter(graph.nodes))
+    dead = [node for node in graph.nodes if node not in alive and node is not image]
     traced.meta["dead"] = [node.meta["name"] for node in dead if "name" in node.meta]
     for node in reversed(dead):
         graph.erase_node(node)
@@ -371,7 +407,7 @@ def passed_by_all(graph: fx.Graph) -> list[fx.Node]:
     for node in graph.nodes:
         if node.meta["content"] and node.op != "output":
             sources = [source for source in node.meta["after"] if source.meta["content"]]
-            above[node] = functools.reduce(meet, sources) if sources else None
+            above[node] = reduce(meet, sources) if sources else None
             depth[node] = depth[above[node]] + 1
     chain = [output_of(graph)]
     while above[chain[-1]] is not None:

@@ -115,13 +115,12 @@ def _weights_of(model: str, version: str):
 
 def _build(builder: Callable, classes: int) -> nn.Module:
     """Without weights and without heads that only training uses."""
-    wanted = {"weights": None, "weights_backbone": None, "num_classes": classes, "aux_loss": False, "aux_logits": False,
-              "init_weights": True}
+    wanted = {"weights": None, "weights_backbone": None, "aux_loss": False}
     parameters = inspect.signature(builder).parameters
-    # aux_logits and init_weights are passed on by **kwargs to the two networks that know them
-    known = {"googlenet": ("aux_logits", "init_weights"), "inception_v3": ("aux_logits", "init_weights")}
-    own = known.get(builder.__name__, ())
-    return builder(**{key: value for key, value in wanted.items() if key in parameters or key in own or key == "num_classes"})
+    options = {key: value for key, value in wanted.items() if key in parameters}
+    # these two take their weights' own input scale, as torchvision sets it when it loads them, and draw weights for minutes
+    old = {"aux_logits": False, "init_weights": False, "transform_input": True}
+    return builder(num_classes=classes, **options, **(old if builder.__name__ in ("googlenet", "inception_v3") else {}))
 
 
 def _preparation(weights, task: str) -> Preparation:
@@ -196,8 +195,18 @@ def _own(name: str, place: str, function: str) -> Entry:
         raise _nearest(f"function in {place}", function, functions or ["(none)"])
     names = tuple(getattr(module, "CLASSES", ()))
     count = getattr(module, "NUM_CLASSES", len(names) or 1000)
-    return Entry(name, getattr(module, "TASK", "classification"), count, lambda classes: make(),
+    return Entry(name, getattr(module, "TASK", "classification"), count, lambda classes: _call(name, make, classes),
                  getattr(module, "PREPARATION", Preparation()), names)
+
+
+def _call(name: str, make: Callable, classes: int) -> nn.Module:
+    """A network is handed on as it is; a function is called, with num_classes where it takes that."""
+    try:
+        if isinstance(make, nn.Module):
+            return make
+        return make(num_classes=classes) if "num_classes" in inspect.signature(make).parameters else make()
+    except Exception as error:
+        raise SpicError(f"{name}: your code stopped with {type(error).__name__}: {reason(error)}") from None
 
 
 def _load(name: str, place: str):
@@ -206,7 +215,7 @@ def _load(name: str, place: str):
             return importlib.import_module(place)
         if not Path(place).is_file():
             raise SpicError(f"{name}: {place}: no such file")
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        spec = importlib.util.spec_from_file_location(f"spic_user_{Path(place).stem}", place)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
