@@ -103,7 +103,7 @@ class Record:
 
     def to_json(self) -> dict:
         """Fields that say something, in their order."""
-        content = {key: value for key, value in asdict(self).items() if value is not None and value != {}}
+        content = {key: value for key, value in asdict(self).items() if key in REQUIRED or value not in (None, {})}
         return content | ({"costs": {k: v for k, v in content["costs"].items() if v is not None}} if self.costs else {})
 
     @classmethod
@@ -118,7 +118,7 @@ class Record:
         absent = [key for key in REQUIRED if key not in content]
         foreign = sorted(set(content) - set(CHECKS))
         if absent or foreign:
-            problem = f"lacks {', '.join(absent)}" if absent else f"holds the unknown entries {', '.join(foreign)}"
+            problem = f"lacks {', '.join(absent)}" if absent else f"holds the unknown entries {', '.join(map(repr, foreign))}"
             raise SpicError(f"{where}: not a record of this version: it {problem[:160]}; measure again")
         _check_fields(content, CHECKS, where)
         costs = content.get("costs")

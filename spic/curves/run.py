@@ -2,102 +2,102 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from spic import val
-from spic.files import write_whole
-from spic.rivals import __main__ as rival_command
-from spic.rivals.codecs import find_codecs
-from spic.rivals.learned import __main__ as learned
-from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
-from spic.commands import boolean, pick_device, positive
-from spic.curves.cost import point_costs
-from spic.evaluate import Settings
+from spic.benchmarks import Benchmark
+from spic.cli import pick_device
+from spic.costs import LATENCY_IMAGES, costs_of_points
+from spic.errors import SpicError
 from spic.networks import cut
 from spic.networks.fold import fold_batch_norm
-from spic.points import OperatingPoint, load_points, select
-
-SHARED = ("benchmark", "valdir", "backbone_weights", "limit", "gpu", "workers")  # said alike to both commands
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--task", choices=PUBLISHED, required=True)
-    add("--benchmark", help=f"default: the published one with --valdir, else {EMBEDDED}")
-    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
-    add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
-    add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 (default: all)")
-    add("--coder", default="rans", help="huffman (as published) or rans (default: %(default)s)")
-    add("--codecs", nargs="+", help="rivals (default: all that work here)")
-    add("--features", nargs="*", default=[], metavar="SPLIT", help="also plain compression of the features here")
-    add("--limit", type=positive, help="use only N images, evenly spread over the set")
-    add("--gpu", type=boolean, default=False, metavar="True|False", help="run the networks on the GPU")
-    add("--workers", type=positive, default=2, help="image loaders, cores for codecs (default: %(default)s)")
-    add("--runs", type=Path, help="folder of the results, completed when it exists (default: runs/<benchmark>-<task>)")
+from spic.points import OperatingPoint
+from spic.record import Costs, Record, Results, read_results
+from spic.rivals import command as rivals
+from spic.rivals.codecs import find_codecs
+from spic.rivals.evaluate import normalise
+from spic.rivals.learned import command as learned
 
 
-def _words(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
-    """The options of `names` that were given, as a command line."""
-    given = ((name, getattr(args, name)) for name in names)
-    return [word for name, value in given if value is not None for word in (f"--{name}", str(value))]
+@dataclass(frozen=True)
+class Pictures:
+    """What points and rivals are measured on alike: the data, the network behind it, the machine."""
+
+    valdir: Path | None = None
+    limit: int | None = None
+    backbone_weights: Path | None = None
+    gpu: bool = False
+    workers: int = 2
+
+    def options(self) -> dict:
+        """Keyword arguments of val.measure_points, measure_rivals and measure_learned."""
+        return dict(vars(self))
 
 
-def measure(args: argparse.Namespace) -> list[Path]:
-    """Run what is not done yet; returns the files of results. A step that fails ends the command with its code."""
-    benchmark = args.benchmark or (PUBLISHED[args.task] if args.valdir else EMBEDDED)
-    folder = args.runs or Path("runs") / f"{benchmark}-{args.task}"
-    found = find(args.task, benchmark)
-    points = _checked_points(found, args)
-    shared = _words(args, SHARED)
-    _step(val.main(args.task, [*shared, "--coder", args.coder, "--split_point", *args.split_point,
-                               "--compress_factor", "all", "--output", str(folder / "points")]))
-    rivals, learnt, costs = (folder / f"{name}.json" for name in ("rivals", "learned", "costs"))
-    common = ["--task", args.task, *shared]
-    chosen = ["--codecs", *args.codecs] if args.codecs else []
-    _step(rival_command.main([*common, *chosen, "--output", str(rivals)]))
-    _step(learned.main(["evaluate", *common, "--output", str(learnt)]))  # names what is not there
-    _measure_costs(found, points, args, costs)
-    features = {split_point: folder / f"features-{split_point}.json" for split_point in args.features}
-    for split_point, output in features.items():
-        _step(rival_command.main([*common, "--features", split_point, "--output", str(output)]))
-    # by name: what an earlier dict.yaml or other options left in the folder stays out of the figure
-    return [*(folder / "points" / point.file_name(".json") for point in points),
-            rivals, learnt, costs, *features.values()]
+def measure(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pictures, folder: Path, *,
+            coder: str = "rans", codecs: Iterable[str] | None = None, features: Sequence[str] = ()) -> Results:
+    """Measure what is not done yet, points first; each step's results are a file in ``folder`` as soon as it ends.
+
+    codecs: names of rivals, all where None. features: split points whose untrained features are compressed, too.
+    """
+    check_names(benchmark, pictures, codecs, features)
+    records = val.measure_points(benchmark.task, points, benchmark=benchmark.name, coder=coder, output=folder / "points",
+                                 **pictures.options())
+    with_costs = add_costs(benchmark, points, records, pictures, coder, folder / "costs.json")
+    steps = [Results(tuple(with_costs)),
+             _kept(folder / "rivals.json", *rivals.measure_rivals(benchmark, codecs=codecs, **pictures.options())),
+             _kept(folder / "learned.json", *learned.measure_learned(benchmark, **pictures.options()))]
+    for name in dict.fromkeys(features):
+        found = rivals.measure_rivals(benchmark, features=name, **pictures.options())
+        steps.append(_kept(folder / f"features-{name}.json", *found))
+    return Results(sum((step.records for step in steps), ()), {k: v for step in steps for k, v in step.missing.items()})
 
 
-def _checked_points(benchmark: Benchmark, args: argparse.Namespace) -> list[OperatingPoint]:
-    """The points asked for. What later steps would refuse is refused before the long first one."""
-    find_codecs(args.codecs)
-    if args.features:
-        network = benchmark.build_network(args.backbone_weights)
-        for split_point in args.features:
-            cut(network, split_point)
-    return select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
+def check_names(benchmark: Benchmark, pictures: Pictures, codecs: Iterable[str] | None, features: Iterable[str]) -> None:
+    """What later steps would refuse is refused before the long first one."""
+    find_codecs(codecs)
+    network = benchmark.build_network(pictures.backbone_weights) if features else None
+    for split_point in features:
+        cut(network, split_point)
 
 
-def _measure_costs(benchmark: Benchmark, points: list[OperatingPoint], args: argparse.Namespace, output: Path) -> None:
-    """Edge cost and latency of the points, once; the reports do not hold them."""
-    if _costs_told(output) == {(point.split_point, point.compress_factor) for point in points}:
-        return
-    device = pick_device(bool(args.gpu))
-    dataset = benchmark.open_data(args.valdir, args.limit)
-    network = fold_batch_norm(benchmark.build_network(args.backbone_weights))
-    network.to(device, memory_format=torch.channels_last)
-    rows = point_costs(benchmark, network, dataset, points, Settings(args.coder, device=device))
-    write_whole(output, (json.dumps({"costs": rows}, indent=1) + "\n").encode())
+def _kept(path: Path, records: list[Record], missing: Mapping[str, str]) -> Results:
+    results = Results(tuple(records), missing)
+    results.write(path)
+    return results
 
 
-def _costs_told(path: Path) -> set[tuple]:
+def add_costs(benchmark: Benchmark, points: Sequence[OperatingPoint], records: Sequence[Record], pictures: Pictures,
+              coder: str, path: Path) -> list[Record]:
+    """The records with what each point costs its edge: measured once per set of records, then kept in ``path``."""
+    if (known := _known_costs(path, records)) is None:
+        known = _measure_costs(benchmark, points, pictures, coder)
+    completed = [dataclasses.replace(record, costs=costs) for record, costs in zip(records, known)]
+    Results(tuple(completed)).write(path)
+    return completed
+
+
+def _known_costs(path: Path, records: Sequence[Record]) -> list[Costs] | None:
+    """Of the records in ``path``, if they are these very ones."""
     try:
-        return {(row["split_point"], row["compress_factor"]) for row in json.loads(path.read_text())["costs"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        kept = read_results([path]).records
+    except SpicError:
+        return None
+    same = [dataclasses.replace(record, costs=None, seconds={}) for record in kept]
+    fresh = [dataclasses.replace(record, costs=None, seconds={}) for record in records]
+    return [record.costs for record in kept] if repr(same) == repr(fresh) and all(r.costs for r in kept) else None
 
 
-def _step(code: int) -> None:
-    if code:
-        raise SystemExit(code)
+def _measure_costs(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pictures, coder: str) -> list[Costs]:
+    device = pick_device(pictures.gpu)
+    dataset = benchmark.open_data(pictures.valdir, pictures.limit)
+    network = fold_batch_norm(benchmark.build_network(pictures.backbone_weights))
+    network.to(device, memory_format=torch.channels_last)
+    images = [normalise([dataset.pixels(i)]).to(device, memory_format=torch.channels_last)
+              for i in range(min(LATENCY_IMAGES, len(dataset)))]
+    return costs_of_points(benchmark, network, points, images, coder)
