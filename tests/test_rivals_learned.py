@@ -18,9 +18,10 @@ from spic.rivals.learned.recipes import RECIPES, Recipe
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError, StreamError
 from spic.networks import cut, resnet50
+from spic.record import read_results
 
 SMALL = ("--hidden", "8", "--latent", "6", "--epochs", "1", "--refine", "1", "--epoch_size", "2", "--batch_size", "2",
-         "--finetune_epochs", "1", "--crop", "64", "--lambdas", "0.1", "0.2")
+         "--crop", "64", "--lambdas", "0.1", "0.2")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,8 @@ def run(verb, *words):
 
 
 def train(model, folder, *words):
-    return run("train", "--model", model, "--runs", folder / "runs", "--output", folder, *SMALL, *words)
+    own = ("--finetune_epochs", 1) if model == "student" else ()
+    return run("train", "--model", model, "--runs", folder / "runs", "--output", folder, *SMALL, *own, *words)
 
 
 def evaluate(folder, *words):
@@ -279,7 +281,7 @@ def test_files_hold_half_precision_and_code_the_same_bytes_when_read(tiny, tmp_p
 
 @pytest.mark.parametrize("model, codes", [("variational", [130, 0, 0]), ("student", [130, 130, 0])])
 def test_an_interrupted_run_ends_with_the_same_weights(tiny, tmp_path, monkeypatch, learned, model, codes):
-    words = ("--epochs", 2, "--epoch_size", 4, "--finetune_epochs", 2)
+    words = ("--epochs", 2, "--epoch_size", 4, *(("--finetune_epochs", 2) if model == "student" else ()))
     assert train(model, tmp_path / "whole", *words) == 0
     plain, calls = learned.training._step, []
 
@@ -351,14 +353,15 @@ def test_without_compressai_training_ends_in_one_line_and_evaluation_goes_on(tmp
     assert list(missing) == ["Variational", "Entropic Student"] and "compressai" in missing["Variational"]
 
 
-@pytest.mark.parametrize("words, told", [
+@pytest.mark.parametrize("words, message", [
     (["--lr", "0"], "--lr 0.0"), (["--lambdas", "-1"], "--lambdas -1.0"), (["--lambdas"], "--lambdas"),
     (["--crop", "73"], "--crop 73"), (["--crop", "40"], "--crop 40: must be a multiple of 16"),
-    (["--hidden", "4000"], "--hidden 4000"),
+    (["--hidden", "4000"], "--hidden 4000"), (["--seed", "99999999999999999999"], "--seed"),
+    (["--cut", "layer2.3"], "--cut: only --model student"), (["--finetune", "all"], "--finetune: only --model student"),
 ])
-def test_options_out_of_range_are_one_line(tiny, tmp_path, capsys, words, told):
+def test_options_out_of_range_are_one_line(tiny, tmp_path, capsys, words, message):
     assert train("variational", tmp_path, *words) == 2
-    assert f"error: {told}" in capsys.readouterr().err
+    assert f"error: {message}" in capsys.readouterr().err
 
 
 def test_every_recipe_has_at_least_four_rates():

@@ -1,4 +1,4 @@
-"""What bottlenecks cost beside the network they sit in: parameters, operations, training time, time to switch."""
+"""What the papers claim about effort, measured: costs of the bottlenecks, time to switch the rate, time to train."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from spic.benchmarks import Benchmark, find
-from spic.files import write_whole
-from spic.curves.cost import LATENCY_IMAGES, point_costs
-from spic.evaluate import Settings
-from spic.networks import cut
+from spic.benchmarks import Benchmark
+from spic.costs import LATENCY_IMAGES, costs_of_points, halves
+from spic.errors import SpicError, reason
+from spic.files import write_json
 from spic.networks.fold import fold_batch_norm
-from spic.pipeline import make_halves
-from spic.points import OperatingPoint, load_points, select
+from spic.points import OperatingPoint
+from spic.record import Costs
+from spic.rivals.evaluate import normalise
+from spic.tasks import TASKS
 from spic.training.backbone import RECIPES
 from spic.training.sources import SOURCES
 
@@ -28,25 +29,59 @@ REPEATS = 5
 STEP_IMAGES = 8  # of a timed training step
 
 
-def write(name: str, task: str, catalogue: Path, data: Path | None, output: Path) -> None:
-    """Measure the costs of a benchmark's points in a dict.yaml, once; all with one thread."""
-    if output.exists():
-        return
+@dataclass(frozen=True)
+class PointEffort:
+    """One geometry of a split point. network_untouched: whether a change to this point left the network in memory alone."""
+
+    split_point: str
+    stride: int
+    channels: int
+    costs: Costs
+    switch_seconds: float
+    network_untouched: bool
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Of a benchmark: its points, and the uncompressed network's parameters, seconds to load and seconds to train."""
+
+    points: tuple[PointEffort, ...]
+    parameters: int
+    load_seconds: float
+    training_pictures: int
+    training_seconds: float
+
+
+def measure(benchmark: Benchmark, points: list[OperatingPoint], data: Path | None) -> Effort:
+    """Measure the first point of each geometry, with one thread."""
     torch.set_num_threads(1)
-    benchmark = find(task, name)
     load_seconds, network = timed(lambda: fold_batch_norm(benchmark.build_network()))
     network.to(memory_format=torch.channels_last)
-    points = one_per_geometry(select(load_points(catalogue), task, name, ["all"], ["all"]))
+    chosen = one_per_geometry(points)
     dataset = benchmark.open_data(data, LATENCY_IMAGES)
-    rows = point_costs(benchmark, network, dataset, points, Settings(CODER))
-    for point, row in zip(points, rows):
-        row |= {"stride": point.stride, "channels": point.channels,
-                **switching(benchmark, network, point, dataset.image_size)}
-    pictures = len(SOURCES[name, task].open(data, "train"))
-    whole = {"parameters": sum(parameter.numel() for parameter in network.parameters()),
-             "load_seconds": load_seconds, "training_pictures": pictures,
-             "training_seconds": pictures * network_seconds_per_picture(benchmark, RECIPES[name, task])}
-    write_whole(output, (json.dumps({"costs": rows, "network": whole}, indent=1) + "\n").encode())
+    images = [normalise([dataset.pixels(i)]).to(memory_format=torch.channels_last)
+              for i in range(min(LATENCY_IMAGES, len(dataset)))]
+    costs = costs_of_points(benchmark, network, chosen, images, CODER)
+    found = tuple(PointEffort(point.split_point, point.stride, point.channels, cost,
+                              *switching(benchmark, network, point, images[0])) for point, cost in zip(chosen, costs))
+    key = benchmark.name, benchmark.task
+    pictures = len(SOURCES[key].open(data, "train"))
+    seconds = pictures * network_seconds_per_picture(benchmark, RECIPES[key])
+    return Effort(found, sum(parameter.numel() for parameter in network.parameters()), load_seconds, pictures, seconds)
+
+
+def write(path: Path, effort: Effort) -> None:
+    write_json(path, asdict(effort))
+
+
+def read(path: Path) -> Effort:
+    """What ``write`` wrote; SpicError for anything else."""
+    try:
+        content = json.loads(path.read_text())
+        points = tuple(PointEffort(**{**point, "costs": Costs(**point["costs"])}) for point in content["points"])
+        return Effort(**{**content, "points": points})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SpicError(f"{path}: not what spic study measure writes ({reason(error)}); delete it and measure again") from None
 
 
 def timed(work: Callable, clock: Callable[[], float] = time.perf_counter) -> tuple[float, object]:
@@ -67,15 +102,11 @@ def one_per_geometry(points: list[OperatingPoint]) -> list[OperatingPoint]:
     return list(first.values())
 
 
-@torch.inference_mode()
-def switching(benchmark: Benchmark, network: nn.Module, point: OperatingPoint, size: tuple[int, int]) -> dict:
+def switching(benchmark: Benchmark, network: nn.Module, point: OperatingPoint, image: torch.Tensor) -> tuple[float, bool]:
     """Seconds from the files of a point to an edge and a cloud that run it; was the network in memory left alone?"""
-    front, back = cut(network, benchmark.cut_after(point))
-    feature = front(torch.zeros(1, 3, *size))
     before = _places(network)
-    seconds, (edge, cloud) = timed(lambda: make_halves(point, front, back, feature, size, CODER))
-    return {"switch_seconds": seconds,
-            "network_untouched": before == _places(network) and edge.front is front and cloud.back is back}
+    seconds, _ = timed(lambda: halves(benchmark, network, point, image, CODER))
+    return seconds, before == _places(network)
 
 
 def _places(network: nn.Module) -> list[tuple[int, int]]:
@@ -94,12 +125,13 @@ def network_seconds_per_picture(benchmark: Benchmark, recipe) -> float:
 
 def _step_seconds(network: nn.Module, benchmark: Benchmark, size: int) -> float:
     images = torch.randn(STEP_IMAGES, 3, size, size).contiguous(memory_format=torch.channels_last)
-    shape = (STEP_IMAGES, size, size) if benchmark.task == "segmentation" else (STEP_IMAGES,)
-    targets = torch.randint(benchmark.num_classes, shape)
+    with torch.no_grad():
+        pixels = network(images).shape[2:]  # of the answer: none, or rows and columns
+    targets = torch.randint(benchmark.num_classes, (STEP_IMAGES, *pixels))
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(images)
-        F.cross_entropy(logits.float(), targets).backward()
+        TASKS[benchmark.task].loss(logits.float(), targets).backward()
 
     return timed(step, time.process_time)[0]

@@ -1,33 +1,34 @@
-"""Measures the shipped points and the study's own: accuracy and coded bytes by val.py, and what each part costs.
+"""Measures the shipped points and the study's own: accuracy and coded bytes, and what each part costs.
 
-    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      val.py's records
+    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      a record of each point
     runs/study/<benchmark>/records/<task>/trained/<coder>-<tables>/S1_4200.json
     runs/study/<benchmark>/curves/<task>/<coder>-<tables>/S1-l1-0.json            the same, sorted: curve and seed
-    runs/study/<benchmark>/costs/<task>.json
+    runs/study/<benchmark>/effort/<task>.json
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import os
+import dataclasses
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from spic import val
+from spic.benchmarks import find
 from spic.errors import SpicError
-from spic.files import write_whole
-from spic.points import DICT_FILE, SHARED, load_points
-from spic.study import costs, plan
+from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.record import Record, Results
+from spic.study import effort, plan
 from spic.study.train import folder
+from spic.tasks import TASKS
 from spic.training import recount
 
 VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position")  # coder and kind of table
 
 
 def records(root: Path, task: str, whose: str, variant: str) -> Path:
-    """Folder of val.py's records; ``whose``: shipped or trained."""
+    """Folder of the points' records; ``whose``: shipped or trained."""
     return root / "records" / task / whose / variant
 
 
@@ -36,67 +37,65 @@ def curves(root: Path, task: str, variant: str) -> Path:
     return root / "curves" / task / variant
 
 
-def costs_file(root: Path, task: str) -> Path:
-    return root / "costs" / f"{task}.json"
+def effort_file(root: Path, task: str) -> Path:
+    return root / "effort" / f"{task}.json"
 
 
-def measure(args: argparse.Namespace) -> None:
-    """Everything there are points for; records that exist already are kept."""
-    root = folder(args.runs, args.benchmark)
-    catalogues = {"trained": root / "dict.yaml", "shipped": DICT_FILE}
-    found = {whose: [task for task in _tasks(catalogue, args.benchmark) if task in args.tasks]
-             for whose, catalogue in catalogues.items()}
-    if not any(found.values()):
-        raise SpicError(f"no points of {args.benchmark}: train some, or choose another --benchmark")
-    for whose, tasks in found.items():
-        for task in tasks:
-            _measure_points(args, task, catalogues[whose], root, whose)
-    for task in found["shipped"]:
-        costs.write(args.benchmark, task, DICT_FILE, args.data, costs_file(root, task))
+@dataclass(frozen=True)
+class Group:
+    """The points of one task in one dict.yaml. whose: shipped, or trained by this study."""
+
+    whose: str
+    task: str
+    points: list[OperatingPoint]
 
 
-def _tasks(catalogue: Path, benchmark: str) -> list[str]:
-    keys = load_points(catalogue) if catalogue.exists() else {}
-    return sorted({task for task, name, _, _ in keys if name == benchmark})
+def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iterable[str] = tuple(TASKS),
+            variants: Sequence[str] = VARIANTS, limit: int | None = None, workers: int = 2) -> None:
+    """Everything there are points for; records that exist already are kept.
+
+    runs: folder of the study. data: of the public data set; scenes are drawn. variants: ``<coder>-<tables>`` each.
+    """
+    root = folder(runs, benchmark)
+    groups = [group for whose, catalogue in (("trained", root / "dict.yaml"), ("shipped", DICT_FILE))
+              for group in _groups(whose, catalogue, benchmark, tasks)]
+    if not groups:
+        raise SpicError(f"no points of {benchmark} for {' or '.join(tasks)}: train some, or choose another --benchmark")
+    for group in groups:
+        _count_tables(group, data, variants)
+        for variant in variants:
+            coder, tables = variant.split("-")
+            measured = val.measure_points(
+                group.task, [point.with_tables(tables) for point in group.points], valdir=data, benchmark=benchmark,
+                coder=coder, limit=limit, workers=workers, output=records(root, group.task, group.whose, variant), quiet=True)
+            if group.whose == "trained":
+                sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
+    for group in groups:
+        if group.whose == "shipped" and not effort_file(root, group.task).exists():
+            found = effort.measure(find(group.task, benchmark), group.points, data)
+            effort.write(effort_file(root, group.task), found)
 
 
-def _measure_points(args: argparse.Namespace, task: str, catalogue: Path, root: Path, whose: str) -> None:
-    shared = ["--benchmark", args.benchmark, "--points", str(catalogue), "--split_point", "all", "--compress_factor",
-              "all"]
-    kinds = sorted({variant.split("-")[1] for variant in args.variants} - {SHARED})
-    if kinds and whose == "trained":
-        data = ["--data", str(args.data)] if args.data else []
-        _quietly(recount.main, ["--task", task, *shared, *data, "--tables", *kinds])
-    for variant in args.variants:
-        coder, tables = variant.split("-")
-        output = records(root, task, whose, variant)
-        how = ["--coder", coder, "--tables", tables, "--output", str(output)]
-        _quietly(val.main, task, [*shared, *_pictures(args), *how])
-        if whose == "trained":
-            _sort(output, curves(root, task, variant), plan.read_notes(root))
+def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -> list[Group]:
+    points = load_points(catalogue) if catalogue.exists() else {}
+    found = sorted({task for task, name, *_ in points if name == benchmark} & set(tasks))
+    return [Group(whose, task, select(points, task, benchmark, ["all"], ["all"])) for task in found]
 
 
-def _pictures(args: argparse.Namespace) -> list[str]:
-    given = {"--valdir": args.data, "--limit": args.limit, "--workers": args.workers}
-    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+def _count_tables(group: Group, data: Path | None, variants: Iterable[str]) -> None:
+    """The study trains with the shared table alone; finer ones are counted when a variant asks for them."""
+    kinds = sorted({variant.split("-")[1] for variant in variants} - {SHARED})
+    if kinds and group.whose == "trained":
+        recount.recount(group.points, kinds, data=data)
 
 
-def _quietly(command, *arguments) -> None:
-    """Run a command without what it prints for each point; its progress bar and its error stay on stderr."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        code = command(*arguments)
-    if code:
-        raise SystemExit(code)
-
-
-def _sort(source: Path, target: Path, notes: dict[str, dict]) -> None:
-    """val.py's records of the trained points -> a file per curve and seed, as spic.curves reads them."""
-    groups = defaultdict(list)
-    for file in sorted(source.glob("*.json")):
-        record = json.loads(file.read_text())
-        what = notes["/".join(str(record[key]) for key in ("task", "benchmark", "split_point", "compress_factor"))]
-        name = f"{record['split_point']}-{what['estimator']}-{what['seed']}"
-        groups[name].append({**record, "curve": f"{record['split_point']} {what['estimator']}", "seed": what["seed"],
-                             "estimator": what["estimator"], "compress_factor": what["place"]})
+def sort_by_curve(measured: Iterable[Record], target: Path, notes: Mapping[str, dict]) -> None:
+    """Records of trained points -> a file per curve and seed, their factors counted from 0 in each curve."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in measured:
+        what = notes["/".join(map(str, record.point))]
+        name = f"{record.split_point}-{what['estimator']}-{what['seed']}"
+        groups[name].append(dataclasses.replace(record, curve=f"{record.split_point} {what['estimator']}",
+                                                seed=what["seed"], compress_factor=what["place"]))
     for name, members in groups.items():
-        write_whole(target / f"{name}.json", (json.dumps({"reports": members}, indent=1) + "\n").encode())
+        Results(tuple(members)).write(target / f"{name}.json")
