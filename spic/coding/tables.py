@@ -188,9 +188,8 @@ class FrequencyTable:
         the table's distributions.
 
         A symbol without a count costs one part in the total, plus the escape's raw bits (see docs/bitstream.md). It is
-        the price of this table's probabilities and no lower bound on bytes: Huffman's are at least as many to a bit or
-        so, but rANS starts from an empty state and can code the most frequent symbols at the end of an image for
-        nothing."""
+        no lower bound on the bytes of one image: rANS starts from an empty state, on which a run of the most frequent
+        symbol, the last ones of an image, can cost nothing."""
         at = np.nonzero(histogram)
         return math.fsum((histogram[at] * self._prices[at]).tolist())
 
