@@ -18,7 +18,6 @@ import hashlib
 import json
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -327,9 +326,13 @@ def _shown(value) -> str:
 
 def _checked_step(step) -> float:
     number = isinstance(step, (int, float, np.number)) and not isinstance(step, bool)
-    if not number or not 0 < step <= sys.float_info.max:  # an integer may be larger than any float
+    try:
+        value = float(step) if number else math.nan
+    except OverflowError:  # an integer larger than any float
+        value = math.inf
+    if not 0 < value < math.inf:
         raise SpicError(f"table: step must be a positive number, not {_shown(step)}")
-    return float(step)
+    return value
 
 
 def _checked_index(index, distributions: int, several: bool) -> np.ndarray | None:
