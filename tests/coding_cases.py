@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from spic.coding.tables import FrequencyTable
 
+settings.register_profile("coding", deadline=None)  # kernels are compiled in whichever case comes first
+settings.load_profile("coding")
 SHARED = Path(__file__).parents[1].parent / "shared"
 
 
