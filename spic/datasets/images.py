@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ STD = (0.229, 0.224, 0.225)
 MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture takes 4 bytes a pixel while it is decoded
 MOST_ASPECT = 50  # longer side by shorter side: scaling the shorter one to 513 pixels then makes at most 13 million
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+# Pillow warns of pictures half as large as it refuses; check_size refuses them, too, and in one line
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class UnreadableImage(SpicError):
@@ -62,8 +67,8 @@ def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
 def read_rgb(path: str | os.PathLike) -> Image.Image:
     """The picture as RGB, whatever it is stored as; UnreadableImage names the file."""
     with opened(path) as image:
-        # Pillow's own conversion would clip 16-bit values at 255
-        return Image.fromarray(to_rgb8(image)) if image.mode in SIXTEEN_BIT_MODES else image.convert("RGB")
+        # Pillow's own conversion would clip 16-bit and floating-point values at 255
+        return Image.fromarray(to_rgb8(image)) if image.mode in (*SIXTEEN_BIT_MODES, "F") else image.convert("RGB")
 
 
 def to_rgb8(image: Image.Image | np.ndarray) -> np.ndarray:
