@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spic.coding.tables import FrequencyTable
 from spic.published.audit import symbol_shape
 from spic.published.layout import Artefact, published_points
-from spic.published.tables import read_table
+from spic.published.unpickle import read_table
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 

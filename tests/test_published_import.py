@@ -21,11 +21,11 @@ from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 from spic.points import load_points
 from spic.published import layout, source
-from spic.published.__main__ import main
+from spic.published.command import main
 from spic.published.audit import audit_imported
 from spic.published.checkpoints import _ROLES, load_checkpoint, read_checkpoint
 from spic.published.importing import import_published
-from tests.test_published_tables import Attack, published_pickle
+from tests.test_published_unpickle import Attack, published_pickle
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "paper" / "published"
 DICT = """segmentation:
@@ -273,7 +273,7 @@ def test_without_source_or_audit_the_command_says_what_to_give(capsys):
 
 def test_the_audit_without_an_import_says_how_to_import(project, capsys):
     assert main(["--audit", "--dict", str(project[0])]) == 2
-    assert "python -m spic.published --source https://github.com/IntelLabs/spic" in capsys.readouterr().err
+    assert "spic import --source https://github.com/IntelLabs/spic" in capsys.readouterr().err
 
 
 def test_a_point_that_was_never_published_needs_another_benchmark(project):

@@ -1,4 +1,4 @@
-"""The artefacts published with the papers: import (`python -m spic.published --source ...`) and audit (`--audit`).
+"""The artefacts published with the papers: import (`spic import --source ...`) and audit (`--audit`).
 
     layout      which published file belongs to which operating point, and its SHA-256
     source      a folder, an archive or a URL -> the bytes of the files in it

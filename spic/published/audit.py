@@ -27,7 +27,7 @@ from spic.published.checkpoints import Checkpoint, load_checkpoint, read_checkpo
 from spic.published.importing import HOW_TO_GET, imported_points
 from spic.published.layout import artefacts, published_points
 from spic.published.source import read_files
-from spic.published.tables import read_table
+from spic.published.unpickle import read_table
 
 CURVES_FILE = Path(__file__).parents[1] / "data" / "paper_curves.json"
 INPUT_SIZE = {"classification": 224, "segmentation": 513}

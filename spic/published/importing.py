@@ -14,9 +14,9 @@ from spic.points import DICT_FILE, OperatingPoint
 from spic.published.checkpoints import read_checkpoint
 from spic.published.layout import ARCHIVE_URL, Artefact, artefacts, published_points
 from spic.published.source import read_files
-from spic.published.tables import read_table
+from spic.published.unpickle import read_table
 
-HOW_TO_GET = f"import the published artefacts with: python -m spic.published --source {ARCHIVE_URL}"
+HOW_TO_GET = f"import the published artefacts with: spic import --source {ARCHIVE_URL}"
 
 
 @dataclass

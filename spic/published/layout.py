@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from spic.data import PUBLISHED_MANIFEST
 from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint, load_points
 
-ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/640c26c163519f50d4ab2dfa85729ea883fc485d.zip"
-MANIFEST_FILE = Path(__file__).parents[1] / "data" / "published_manifest.json"
 _BENCHMARKS = {"classification": "imagenet", "segmentation": "coco"}
 _NAMING = {"weights": ("weights", "model", "pth.tar"), "table": ("freq_tab", "freq", "pickle")}
 
@@ -35,6 +34,11 @@ class Artefact:
     @property
     def target(self) -> Path:
         return getattr(self.point, self.kind)
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of what the file says, as its import says it too: see ``Checkpoint.content`` and ``table_content``."""
+        return _manifest()[self.name]["content"]
 
     @property
     def size(self) -> int:
@@ -65,4 +69,4 @@ def artefacts(points: list[OperatingPoint]) -> list[Artefact]:
 
 @lru_cache
 def _manifest() -> dict[str, dict]:
-    return json.loads(MANIFEST_FILE.read_text())
+    return json.loads(PUBLISHED_MANIFEST.read_text())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spic.errors import SpicError
 from spic.published.layout import artefacts, published_points
-from spic.published.tables import MAX_TABLE_BYTES, read_counts, read_table, to_symbols
+from spic.published.unpickle import MAX_TABLE_BYTES, read_counts, read_table, to_symbols
 
 PUBLISHED = Path(__file__).parents[1].parent / "shared" / "paper" / "published"
 _DTYPE_STATE = b"(K\x03\x8c\x01<\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import pickletools
 import struct
 
-from spic.coding.tables import FrequencyTable
+from spic.coding import FrequencyTable
 from spic.errors import SpicError
 
 MAX_TABLE_BYTES = 1 << 16
+_LARGEST_SYMBOL = 1 << 16
 _MARK = object()
 _NO_COUNTER = "published table: not a pickled counter of float32 values"
 _FLOAT32 = ("numpy", "dtype", "f4")
@@ -27,7 +28,7 @@ def to_symbols(counts: dict[float, int], step: float) -> dict[int, int]:
     """{dequantised value: count} -> {symbol: count}."""
     symbols = {}
     for value, count in counts.items():
-        symbol = round(value / step) if abs(value) < 1e9 else -1
+        symbol = round(value / step) if abs(value) < _LARGEST_SYMBOL * step else -1
         if symbol < 0 or _float32(_float32(step) * symbol) != value:
             raise SpicError(f"published table: the value {value} is not {step} times a symbol")
         if symbol in symbols:
@@ -81,7 +82,9 @@ class _Machine:
 
     def to_mark(self) -> list:
         """Everything above the last mark, taken off the stack together with it."""
-        start = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
+        start = len(self.stack) - 1
+        while self.stack[start] is not _MARK:  # an IndexError where there is none
+            start -= 1
         items = self.stack[start + 1:]
         del self.stack[start:]
         return items
