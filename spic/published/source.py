@@ -26,8 +26,8 @@ MAX_ARCHIVE_BYTES = 1 << 28
 """Largest archive, and the most that is read out of one; the published repository has 70 MB."""
 MAX_MEMBERS = 20_000
 """Most members of an archive; the published repository has 200, a git clone of it some 500."""
-MAX_HEADER_BYTES = 1 << 16
-"""Longest extended header (names, comments) of a tar archive."""
+MAX_HEADER_BYTES = 1 << 18
+"""Most that lies between the data of two members of a tar archive: long names, comments, maps of sparse files."""
 DOWNLOAD_S = 1800
 """Longest download as a whole, as a server that sends a byte now and then never lets the time limit of one read pass."""
 _SILENCE_S = 60
@@ -141,43 +141,31 @@ def _from_plain_tar(path: Path, sizes: dict[str, int]) -> Files:
 
 
 def _from_tar(stream: BinaryIO, sizes: dict[str, int]) -> Files:
-    with tarfile.open(fileobj=_Limited(stream), mode="r|", tarinfo=_Header) as archive:
+    limited = _Limited(stream, MAX_HEADER_BYTES)
+    with tarfile.open(fileobj=limited, mode="r|") as archive:
         for number, member in enumerate(archive):
             if archive.offset > MAX_ARCHIVE_BYTES:  # where the next member should begin; tarfile would read on to there
                 raise _too_large()
             if number >= MAX_MEMBERS:
                 raise OSError(f"it holds more than {MAX_MEMBERS} members")
+            limited.end = archive.offset + MAX_HEADER_BYTES
             name = member.isreg() and _wanted(member.name, sizes)
             if name:
                 yield name, archive.extractfile(member).read(sizes[name] + 1)
 
 
-class _Header(tarfile.TarInfo):
-    """A header of a tar archive; an extended one may not be so long that reading it takes much time or memory."""
-
-    @classmethod
-    def frombuf(cls, *arguments) -> tarfile.TarInfo:
-        header = super().frombuf(*arguments)
-        if header.type not in tarfile.SUPPORTED_TYPES or header.type in _EXTENDED:
-            if not 0 <= header.size <= MAX_HEADER_BYTES:
-                raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
-
-
-_EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-
-
 class _Limited:
-    """A stream to read from that ends in an error where an archive would decompress, or a server send, without end."""
+    """A stream to read from, that may not go on beyond byte ``end``: an archive decompresses, or a server sends, without
+    end if it likes."""
 
-    def __init__(self, stream: BinaryIO):
-        self.stream, self.left = stream, MAX_ARCHIVE_BYTES
+    def __init__(self, stream: BinaryIO, end: int):
+        self.stream, self.end, self.position = stream, end, 0
 
     def read(self, size: int) -> bytes:
-        data = self.stream.read(min(size, self.left + 1))
-        self.left -= len(data)
-        if self.left < 0:
-            raise _too_large()
+        data = self.stream.read(min(size, self.end - self.position + 1))
+        self.position += len(data)
+        if self.position > self.end:
+            raise OSError(f"it goes on after {self.end:,} bytes")
         return data
 
 
@@ -226,7 +214,7 @@ def _download(url: str, path: Path) -> None:
         expected = int(answer.headers.get("Content-Length") or 0)
         if expected > MAX_ARCHIVE_BYTES:
             raise ValueError(f"larger than {MAX_ARCHIVE_BYTES >> 20} MiB")
-        with tqdm.wrapattr(_Limited(answer), "read", total=expected or None, desc="download", unit="B") as body:
+        with tqdm.wrapattr(_Limited(answer, MAX_ARCHIVE_BYTES), "read", total=expected or None, desc="download", unit="B") as body:
             shutil.copyfileobj(body, file, _BLOCK)
     if expected and path.stat().st_size != expected:
         raise ValueError("the connection ended early; run the command again")

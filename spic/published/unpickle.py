@@ -6,6 +6,8 @@ instead: a name is only a pair of words, and the three known ones stand for thre
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickletools
 import struct
 
@@ -22,6 +24,12 @@ _FLOAT32 = ("numpy", "dtype", "f4")
 def read_table(data: bytes, step: float) -> FrequencyTable:
     """The table in a pickle; every key must be ``step`` times an integer, exactly as float32 arithmetic gives it."""
     return FrequencyTable(to_symbols(read_counts(data), step), step)
+
+
+def table_content(table: FrequencyTable) -> str:
+    """SHA-256 of a table's step and counts, whatever the format of its file."""
+    counts = [sorted(distribution.items()) for distribution in table.distributions]
+    return hashlib.sha256(json.dumps([table.step, counts]).encode()).hexdigest()
 
 
 def to_symbols(counts: dict[float, int], step: float) -> dict[int, int]:
