@@ -59,9 +59,9 @@ def _run(args: argparse.Namespace) -> None:
     points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
     root = (args.output or args.points.parent).resolve()
     _check_split(benchmark, points)
-    check_writable(root / "Freq_tab" / args.benchmark / "table.json")
     todo = {point: [kind for kind in args.tables if args.force or not _there(point, kind, root)] for point in points}
     _check_published([point for point, kinds in todo.items() if SHARED in kinds], root)
+    check_writable(root / "Freq_tab" / args.benchmark / "table.json")
     for point, kinds in todo.items():
         for kind in args.tables:
             if kind not in kinds:
