@@ -308,10 +308,23 @@ def point(project):
     ({"conv2_3.weight": torch.zeros(2, 256, 1, 1, dtype=torch.float64)}, "does not fit .* encoder.pointwise.weight"),
     ({"bn5_1.bias": torch.full((256,), float("nan"))}, "does not fit .* decoder.norm2.bias"),
     ({"conv2_2.weight": torch.zeros(())}, "does not fit|not a published checkpoint"),
+    ({"conv2_2.weight": torch.zeros(1).expand(1 << 40)}, "does not fit .* encoder.depthwise.weight"),  # 4 TB from 4 bytes
+    ({"bn2_1.weight": torch.zeros(1).expand(1 << 40)}, "does not fit"),
+    ({"bn2_1.weight": "text"}, "not a published checkpoint"),
+    ({"priorEncoder.bn1.weight": "text"}, "not a published checkpoint"),
+    ({"priorEncoder.bn1.weight": torch.zeros(0)}, "not a published checkpoint"),
 ])
 def test_a_checkpoint_that_does_not_fit_is_refused(point, changes, message):
     with pytest.raises(SpicError, match=message):
         read_checkpoint(checkpoint_bytes(point, **changes), point, "model5.pth.tar")
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": [1]}, {"state_dict": {5: torch.zeros(1)}}, {"state_dict": {}}, {}])
+def test_a_checkpoint_of_another_kind_is_refused(point, content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with pytest.raises(SpicError, match="model5: (not a published checkpoint|does not fit)"):
+        read_checkpoint(buffer.getvalue(), point, "model5")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

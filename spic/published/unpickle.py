@@ -12,7 +12,7 @@ import pickletools
 import struct
 
 from spic.coding import FrequencyTable
-from spic.errors import SpicError
+from spic.errors import SpicError, reason
 
 MAX_TABLE_BYTES = 1 << 16
 _LARGEST_SYMBOL = 1 << 16
@@ -52,7 +52,7 @@ def read_counts(data: bytes) -> dict[float, int]:
     try:
         counts = _Machine().run(data)
     except (ValueError, IndexError, KeyError, TypeError, struct.error, OverflowError) as error:
-        raise SpicError(f"{_NO_COUNTER} ({type(error).__name__}: {error})") from None
+        raise SpicError(f"{_NO_COUNTER} ({type(error).__name__}: {reason(error)})") from None
     if not isinstance(counts, dict) or not counts or not all(type(c) is int and c > 0 for c in counts.values()):
         raise SpicError(_NO_COUNTER)
     return counts
