@@ -50,16 +50,6 @@ def test_a_damaged_file_is_named(tmp_path, content, suffix):
         read_state_dict(path)
 
 
-@pytest.mark.parametrize("state", [{0: torch.zeros(1)}, {"a": torch.zeros(1), 5: torch.zeros(1)}, {None: torch.zeros(1)},
-                                   {"a": 1.0}, [torch.zeros(1)], torch.zeros(1), {"a": {"b": torch.zeros(1)}},
-                                   {"a": torch.zeros(2, 2).to_sparse()}, {"a": torch.zeros(1, dtype=torch.complex64)}])
-def test_a_file_that_maps_no_names_to_tensors_is_no_state_dict(tmp_path, state):
-    """Issue 15, item 18: integer keys in a .pth, and the like."""
-    torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(SpicError, match="w.pth: holds no state dict"):
-        read_state_dict(tmp_path / "w.pth")
-
-
 def test_wrong_keys_are_named():
     state = resnet50(0.125, 4).state_dict()
     state["fc.weights"] = state.pop("fc.weight")

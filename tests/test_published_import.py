@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spic.bottleneck import make_bottleneck
+from spic.bottleneck import PUBLISHED_PIXELS, make_bottleneck
 from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 from spic.files import record_checksums, require_files, verify_file
@@ -47,7 +47,7 @@ ALL = {"Segmentation/weights/supervised/S1/model5.pth.tar", "Segmentation/freq_t
 def checkpoint_bytes(point, trained: bool = False, **changes) -> bytes:
     """A checkpoint with the published parameter names, and the beginnings of an estimator."""
     torch.manual_seed(point.channels)
-    ours = make_bottleneck(point.task, point.location, 256, point.channels, point.stride).state_dict()
+    ours = make_bottleneck((256, 65, 65), point.channels, point.stride, PUBLISHED_PIXELS).state_dict()
     theirs = {role: name for name, role in _ROLES.items()}
     state = {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in ours.items()}
     scales = torch.linspace(0.1, 0.5, 8) if trained else torch.full((8,), 0.25)
@@ -93,7 +93,7 @@ def test_published_names_follow_the_published_layout(project):
 
 def test_every_published_point_has_its_files_in_the_manifest():
     known = layout.artefacts(layout.published_points())
-    assert len(known) == 122 and {a.name for a in known} == set(json.loads(PUBLISHED_MANIFEST.read_text()))
+    assert len(known) == 122 and {a.name for a in known} == set(json.loads(layout.MANIFEST_FILE.read_text()))
 
 
 def test_a_folder_is_imported_as_weights_and_tables_the_project_can_read(project):
@@ -101,7 +101,7 @@ def test_a_folder_is_imported_as_weights_and_tables_the_project_can_read(project
     summary = import_published(str(copy), dict_file)
     assert summary.ok and summary.complete == 2 and summary.written == 4
     for point in load_points(dict_file).values():
-        unit = make_bottleneck(point.task, point.location, 256, point.channels, point.stride)
+        unit = make_bottleneck((256, 65, 65), point.channels, point.stride, PUBLISHED_PIXELS)
         unit.load_state_dict(load_file(point.weights))
         assert FrequencyTable.load(point.table).counts == {symbol: 1000 >> symbol for symbol in range(5)}
         checkpoint = load_checkpoint(point.weights)

@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spic.bottleneck import GEOMETRY
+from spic.benchmarks.imagenet import ARCHIVE_URL
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.huffman import huffman_code
-from spic.data import ARCHIVE_URL, PAPER_CURVES
 from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint
 from spic.published.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
 from spic.published.importing import altered_files, imported_points
-from spic.published.layout import artefacts, published_points
+from spic.published.layout import artefacts, geometry, published_points
 from spic.published.source import read_files
 from spic.published.unpickle import read_table
 
+CURVES_FILE = Path(__file__).parents[1] / "data" / "paper_curves.json"
 INPUT_SIZE = {"classification": 224, "segmentation": 513}
 _FEATURE_SIZE = {("classification", "S1"): 7, ("classification", "S2"): 7, ("classification", "S3"): 14,
                  ("segmentation", "S1"): 65, ("segmentation", "S2"): 65, ("segmentation", "S3"): 65}
@@ -111,8 +111,8 @@ def _audit(rows: Iterator) -> list[PointAudit]:
 
 def symbol_shape(point: OperatingPoint) -> tuple[int, int, int]:
     """[C, h, w] of a published point's symbols."""
-    padding = GEOMETRY[point.task, point.location].encoder_padding
-    side = (_FEATURE_SIZE[point.task, point.location] + 2 * padding - 3) // point.stride + 1
+    kernel, padding = geometry(point).encoder
+    side = (_FEATURE_SIZE[point.task, point.location] + 2 * padding - kernel) // point.stride + 1
     return point.channels, side, side
 
 
@@ -137,7 +137,7 @@ def rans_overhead(table: FrequencyTable, shape: tuple[int, int, int]) -> float:
 
 def published_curves() -> dict:
     """The markers read off the published figures: task -> curve -> [(bpp, accuracy)], ascending in bpp."""
-    entries = json.loads(PAPER_CURVES.read_text())
+    entries = json.loads(CURVES_FILE.read_text())
     return {task: entries[task]["curves"] for task in INPUT_SIZE}
 
 

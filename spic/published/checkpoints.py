@@ -17,6 +17,7 @@ from torch import Tensor
 from spic.bottleneck import make_bottleneck
 from spic.errors import SpicError, reason
 from spic.points import OperatingPoint
+from spic.published.layout import geometry
 
 _ROLES = {
     "conv2_2": "encoder.depthwise", "bn2_1": "encoder.norm1", "conv2_3": "encoder.pointwise", "bn3_1": "encoder.norm2",
@@ -122,7 +123,7 @@ def _misfit(state: dict[str, Tensor], point: OperatingPoint) -> str | None:
     a few bytes can claim any shape."""
     in_channels = min(sum(state.get("encoder.norm1.weight", torch.zeros(1)).shape[:1]) or 1, _MOST_CHANNELS)
     with torch.device("meta"):
-        expected = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride).state_dict()
+        expected = make_bottleneck((in_channels, 1, 1), point.channels, point.stride, geometry(point)).state_dict()
     wrong = sorted(expected.keys() ^ state.keys()) or [
         key for key, value in state.items() if (value.shape, value.dtype) != (expected[key].shape, expected[key].dtype)]
     wrong = wrong or [key for key, value in state.items() if not value.isfinite().all()]

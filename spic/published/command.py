@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spic.cli import guarded
-from spic.data import ARCHIVE_URL
+from spic.benchmarks.imagenet import ARCHIVE_URL
+from spic.commands import guarded
 from spic.errors import SpicError
 from spic.points import DICT_FILE
 from spic.published.audit import audit_imported, audit_source

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from spic.benchmarks.imagenet import ARCHIVE_URL, HOW_TO_GET
 from spic.coding import FrequencyTable
-from spic.data import ARCHIVE_URL, HOW_TO_GET
 from spic.errors import SpicError
 from spic.files import record_checksums, verify_file, write_whole
 from spic.points import DICT_FILE, OperatingPoint

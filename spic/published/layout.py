@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from spic.data import PUBLISHED_MANIFEST
+from spic.benchmarks import PUBLISHED, find
+from spic.bottleneck import Geometry
 from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint, load_points
 
-_BENCHMARKS = {"classification": "imagenet", "segmentation": "coco"}
+MANIFEST_FILE = Path(__file__).parents[1] / "data" / "published_manifest.json"
 _NAMING = {"weights": ("weights", "model", "pth.tar"), "table": ("freq_tab", "freq", "pickle")}
 
 
@@ -54,7 +55,12 @@ class Artefact:
 
 def published_points(dict_file: Path = DICT_FILE) -> list[OperatingPoint]:
     """The published operating points among those of dict.yaml, in file order: all 61 of them."""
-    return [point for point in load_points(dict_file).values() if _BENCHMARKS[point.task] == point.benchmark]
+    return [point for point in load_points(dict_file).values() if PUBLISHED.get(point.task) == point.benchmark]
+
+
+def geometry(point: OperatingPoint) -> Geometry:
+    """Of a published point's bottleneck."""
+    return find(point.task, PUBLISHED[point.task]).geometry[point.location]
 
 
 def artefacts(points: list[OperatingPoint]) -> list[Artefact]:
@@ -69,4 +75,4 @@ def artefacts(points: list[OperatingPoint]) -> list[Artefact]:
 
 @lru_cache
 def _manifest() -> dict[str, dict]:
-    return json.loads(PUBLISHED_MANIFEST.read_text())
+    return json.loads(MANIFEST_FILE.read_text())
