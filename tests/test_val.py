@@ -166,4 +166,4 @@ def test_a_published_point_that_is_not_imported_names_the_command(tmp_path, caps
     code = main("classification", ["--valdir", str(tmp_path), "--points", str(tmp_path / "dict.yaml"),
                                    "--backbone_weights", str(tmp_path / "backbone.pth")])
     assert code == 2
-    assert "python -m spic.published --source" in capsys.readouterr().err
+    assert "spic import --source" in capsys.readouterr().err
