@@ -18,6 +18,7 @@ from tqdm import tqdm
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
 from spic.commands import guarded, positive
 from spic.coding.tables import KINDS
+from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable, verify_file
 from spic.networks.split import depth
@@ -25,7 +26,7 @@ from spic.pipeline import load_bottleneck
 from spic.points import DICT_FILE, SHARED, TASKS, OperatingPoint, beside, load_points, select
 from spic.training.features import Views, compute
 from spic.training.parallel import cores
-from spic.training.sources import SOURCES, Source, Unlabelled
+from spic.training.sources import SOURCES, Source
 from spic.training.tables import count_tables, write_tables
 
 
@@ -119,7 +120,7 @@ def _with_features(benchmark: Benchmark, points: list[OperatingPoint],
 def _pictures(source: Source, args: argparse.Namespace) -> Views:
     if args.unlabelled and args.data is None:
         raise SpicError("--unlabelled needs --data, a folder of pictures")
-    dataset = Unlabelled(args.data, source.image_transform) if args.unlabelled else source.open(args.data, source.bottlenecks)
+    dataset = Unlabelled(args.data, source.preparation) if args.unlabelled else source.open(args.data, source.bottlenecks)
     return Views(dataset, limit=args.pictures or source.counted)
 
 

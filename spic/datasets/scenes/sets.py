@@ -136,7 +136,7 @@ def _adopt(manifest: Manifest, wanted: SceneSet) -> None:
 
 
 def _complete(folder: Path, wanted: SceneSet, workers: int) -> None:
-    """Draw what is missing: of a new set into its unfinished twin, which then gets the final name; of an old one in place."""
+    """Draw what is missing: of an old set in place, of a new one in its unfinished twin, which then gets the final name."""
     mending = folder.is_dir()
     place = make_folder(folder if mending else folder.with_name(folder.name + ".unfinished"))
     manifest = Manifest(place)
