@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 from machine import describe
+from torchvision import models
 from tqdm import tqdm
 
-from spic.cli import guarded
+from spic.commands import Parser, guarded
 from spic.errors import SpicError
 from spic.files import check_writable, write_json
 from spic.networks import zoo
@@ -28,10 +29,15 @@ _SMALL = (64, 96, 129, 224, 256)  # the smallest side that a network takes is us
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser("bench/cuts.py", description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NETWORK", help="these; default: all of torchvision's")
     parser.add_argument("--output", type=Path, help="JSON with a row for each network")
     return parser.parse_args(argv)
+
+
+def every_name() -> list[str]:
+    """torchvision's classification and segmentation networks."""
+    return [f"torchvision:{name}" for module in (models, models.segmentation) for name in models.list_models(module)]
 
 
 @torch.inference_mode()
@@ -39,8 +45,8 @@ def check(name: str) -> dict:
     """One network: how many places, and the names of those that fail."""
     start = time.perf_counter()
     spec = zoo.find(name)
-    network = spec.build()
-    traced, image = _traced(network, spec.input.crop)
+    network = spec.build(weights="random").requires_grad_(False)
+    traced, image = _traced(network, spec.preparation.crop)
     places = [place.name for place in single_tensor_cuts(traced, image)]
     failed = _failed(network, traced, places, image)
     return {"network": name, "size": image.shape[-1], "places": len(places), "failed": failed, "refused": None,
@@ -85,7 +91,7 @@ def _row(name: str) -> dict:
 def _run(args: argparse.Namespace) -> None:
     check_writable(args.output)
     rows = []
-    for name in tqdm(args.only or zoo.torchvision_names(), "networks", disable=None):
+    for name in tqdm(args.only or every_name(), "networks", disable=None):
         row = _row(name)
         rows.append(row)
         said = row["refused"] or f"{row['size']:4d} px {row['places']:4d} places {len(row['failed']):3d} failed"
