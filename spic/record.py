@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from spic.errors import SpicError
+from spic.errors import SpicError, reason
 from spic.files import write_json
 from spic.tasks import AGREEMENT, TASKS, Task
 
 @dataclass(frozen=True)
 class Costs:
-    """What the edge pays: parameters and multiply-accumulates of each part, seconds of one picture, bytes of files."""
+    """What a point costs: parameters and multiply-accumulates of each part, seconds of one picture on ``threads`` threads
+    of the CPU, bytes of the weights' files. The edge runs front and encoder. None: not measured.
+    """
 
-    edge_parameters: int = 0
-    edge_macs: int = 0
-    edge_seconds: float = math.nan
-    cloud_seconds: float = math.nan
+    edge_parameters: int | None = None
+    edge_macs: int | None = None
+    edge_seconds: float | None = None
+    cloud_seconds: float | None = None
     front_parameters: int | None = None
     front_macs: int | None = None
     encoder_parameters: int | None = None
@@ -90,7 +92,9 @@ class Record:
 
     @property
     def baseline_accuracy(self) -> float:
-        return self.baseline.get(self.of.accuracy(self.scores).key, math.nan)
+        """The same of the uncompressed network, which agrees with itself; NaN where it was not measured."""
+        score = self.of.accuracy(self.scores)
+        return self.baseline.get(score.key, 100.0 if score is AGREEMENT else math.nan)
 
     @property
     def point(self) -> tuple[str, str, str | None, int | None]:
@@ -99,50 +103,90 @@ class Record:
 
     def to_json(self) -> dict:
         """Fields that say something, in their order."""
-        told = {key: value for key, value in asdict(self).items() if value is not None and value != {}}
-        return told | ({"costs": {k: v for k, v in told["costs"].items() if v is not None}} if self.costs else {})
+        content = {key: value for key, value in asdict(self).items() if key in REQUIRED or value not in (None, {})}
+        return content | ({"costs": {k: v for k, v in content["costs"].items() if v is not None}} if self.costs else {})
 
     @classmethod
     def from_json(cls, content: Any, where: str) -> Record:
-        """The record in a JSON object; ``where`` names its file in errors."""
-        if not isinstance(content, dict) or content.get("task") not in TASKS:
+        """The record in a JSON object; ``where`` names its file in errors.
+
+        A SpicError for anything else: a record of an earlier version, wrong types, a rate that is no number.
+        """
+        task = content.get("task") if isinstance(content, dict) else None
+        if not isinstance(task, str) or task not in TASKS:
             raise SpicError(f"{where}: not a record of a measurement: 'task' must be one of {', '.join(TASKS)}")
-        known = {entry.name for entry in fields(cls)}
-        required = ("benchmark", "images", "scores", "baseline", "bpp", "bpp_wire", "bytes_per_image")
-        absent, foreign = [key for key in required if key not in content], sorted(set(content) - known)
+        absent = [key for key in REQUIRED if key not in content]
+        foreign = sorted(set(content) - set(CHECKS))
         if absent or foreign:
-            problem = f"lacks {', '.join(absent)}" if absent else f"holds the unknown entries {', '.join(foreign)}"
-            raise SpicError(f"{where}: not a record of this version: it {problem}; measure again")
-        record = cls(**{key: value for key, value in content.items() if key != "costs"},
-                     costs=_costs(content.get("costs"), where))
-        return record._checked(where)
+            problem = f"lacks {', '.join(absent)}" if absent else f"holds the unknown entries {', '.join(map(repr, foreign))}"
+            raise SpicError(f"{where}: not a record of this version: it {problem[:160]}; measure again")
+        _check_fields(content, CHECKS, where)
+        costs = content.get("costs")
+        if costs is not None:
+            _check_fields(costs, COST_CHECKS, f"{where}: costs")
+        return cls(**content | {"costs": None if costs is None else Costs(**costs)})._checked(where)
 
     def _checked(self, where: str) -> Record:
-        for name in ("scores", "baseline"):
-            values = getattr(self, name)
-            if not isinstance(values, dict) or not all(_is_number(value) for value in values.values()):
-                raise SpicError(f"{where}: {name} must map the names of scores to numbers")
-        known = {score.key for score in (*self.of.scores, AGREEMENT)}
-        if not set(self.scores) & known or self.of.accuracy(self.scores).key not in self.scores:
-            raise SpicError(f"{where}: scores holds none of {', '.join(sorted(known))}")
-        wrong = [name for name in ("images", "bpp", "bpp_wire", "bytes_per_image") if not _is_number(getattr(self, name))]
-        if wrong:
-            raise SpicError(f"{where}: {wrong[0]} must be a number, not {getattr(self, wrong[0])!r}")
+        known = [score.key for score in (*self.of.scores, AGREEMENT)]
+        if self.of.accuracy(self.scores).key not in self.scores:
+            raise SpicError(f"{where}: scores holds neither {known[0]} nor {AGREEMENT.key}, by which {self.task} is compared")
         if not (self.split_point or self.codec or self.curve):
             raise SpicError(f"{where}: names neither a split_point nor a codec nor a curve")
         return self
+
+
+# ---- what each field may hold: (test, words) -------------------------------------------------------------------------
+
+Check = tuple[Callable[[Any], bool], str]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _costs(content: Any, where: str) -> Costs | None:
-    if content is None:
-        return None
-    if not isinstance(content, dict) or not set(content) <= {entry.name for entry in fields(Costs)}:
-        raise SpicError(f"{where}: costs holds unknown entries; measure again")
-    return Costs(**content)
+def _is_amount(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= MOST
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and _is_amount(value)
+
+
+def _maps_to(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+MOST = 1e18  # more than any byte count or number of operations; a float above it is damage
+NAME: Check = (lambda value: isinstance(value, str) and len(value) < 1000, "a short text")
+FLAG: Check = (lambda value: isinstance(value, bool), "true or false")
+COUNT: Check = (_is_count, "a whole number, 0 or more")
+WHOLE: Check = (lambda value: isinstance(value, int) and _is_number(value) and abs(value) <= MOST, "a whole number")
+AMOUNT: Check = (_is_amount, "a number, 0 or more")
+NUMBERS: Check = (_maps_to(lambda value: _is_number(value) and abs(value) <= MOST or value != value), "names with a number each")
+AMOUNTS: Check = (_maps_to(_is_amount), "names with a number, 0 or more, each")
+NAMES: Check = (_maps_to(lambda value: isinstance(value, str)), "names with a text each")
+ANYTHING: Check = (lambda value: isinstance(value, dict), "a JSON object")
+
+REQUIRED = ("task", "benchmark", "images", "scores", "baseline", "bpp", "bpp_wire", "bytes_per_image")
+OPTIONAL = {  # these may also be null
+    "bpp_table": AMOUNT, "split_point": NAME, "compress_factor": COUNT, "coder": NAME, "tables": NAME, "codec": NAME,
+    "quality": WHOLE, "quality_name": NAME, "chroma": NAME, "settings": NAME, "curve": NAME, "seed": COUNT, "costs": ANYTHING}
+CHECKS: dict[str, Check] = {
+    "task": NAME, "benchmark": NAME, "images": (lambda value: _is_count(value) and value > 0, "a whole number above 0"),
+    "scores": NUMBERS, "baseline": NUMBERS, "bpp": AMOUNT, "bpp_wire": AMOUNT, "bytes_per_image": AMOUNT, "device": NAME,
+    "escapes": COUNT, "uncoded_values_per_image": COUNT, "amp": FLAG, "seconds": AMOUNTS, "versions": NAMES,
+    "inputs": ANYTHING, "more": ANYTHING, **OPTIONAL}
+COST_CHECKS: dict[str, Check] = {entry.name: AMOUNT if entry.name.endswith("seconds") else COUNT for entry in fields(Costs)}
+
+
+def _check_fields(content: dict, checks: dict[str, Check], where: str) -> None:
+    for key, value in content.items():
+        if key not in checks:
+            raise SpicError(f"{where}: unknown entry {key[:80]!r}; measure again")
+        may_be_null = key in OPTIONAL or checks is COST_CHECKS
+        test, words = checks[key]
+        if not (may_be_null and value is None or test(value)):
+            raise SpicError(f"{where}: {key} must be {words}, not {json.dumps(value)[:80]}")
 
 
 @dataclass(frozen=True)
@@ -164,27 +208,49 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_results(paths: Iterable[Path | str]) -> Results:
-    """The records of files and of folders; in a folder, JSON files that are no results are passed over."""
+    """The records of files and of folders; in a folder, JSON files that are no results are passed over.
+
+    SpicError for a file that is missing, no JSON, or a result of an earlier version.
+    """
     records: list[Record] = []
     missing: dict[str, str] = {}
     sources: list[str] = []
     for path in map(Path, paths):
-        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
+        for file in _files(path):
             content = _read_json(file)
-            if path.is_dir() and not (isinstance(content, dict) and content.keys() & {"records", "scores"}):
+            if path.is_dir() and not _is_result(content):
                 continue
             found = _records(content, str(file))
             records += found
             sources += [str(file)] * len(found)
-            missing |= content.get("missing", {}) if isinstance(content, dict) else {}
+            missing |= _missing(content, str(file))
     return Results(tuple(records), missing, tuple(sources))
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or those of a folder that end in .json; a folder inside may be called so, too."""
+    return [file for file in sorted(path.rglob("*.json")) if file.is_file()] if path.is_dir() else [path]
+
+
+def _is_result(content: Any) -> bool:
+    """Of this version, or of an earlier one, whose records were flat or called reports."""
+    return isinstance(content, dict) and bool({"records", "reports", "scores"} & set(content) or {"task", "bpp"} <= set(content))
 
 
 def _records(content: Any, where: str) -> list[Record]:
     entries = content.get("records", [content]) if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise SpicError(f"{where}: not a record of a measurement")
+    if isinstance(content, dict) and "reports" in content:
+        raise SpicError(f"{where}: results of an earlier version; measure again")
     return [Record.from_json(entry, where) for entry in entries]
+
+
+def _missing(content: Any, where: str) -> dict[str, str]:
+    missing = content.get("missing", {}) if isinstance(content, dict) else {}
+    if not NAMES[0](missing):
+        raise SpicError(f"{where}: missing must be {NAMES[1]}")
+    return missing
 
 
 def _read_json(path: Path) -> Any:
@@ -193,4 +259,4 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise SpicError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise SpicError(f"{path}: not JSON ({error})") from None
+        raise SpicError(f"{path}: not JSON ({reason(error)})") from None

@@ -10,9 +10,9 @@ from scipy.integrate import trapezoid
 from scipy.interpolate import PchipInterpolator
 
 from curve_cases import curve, record, rival, write
-from spic.curves import paper, tables
+from spic.curves import paper, summaries
 from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, rising
-from spic.curves.results import read
+from spic.curves.comparison import read
 
 # the example that most published implementations carry; PSNR in place of accuracy
 ANCHOR = ((85.95, 31.42), (157.11, 34.24), (309.58, 37.18), (686.76, 40.28))
@@ -84,7 +84,7 @@ def test_rising_keeps_exactly_the_points_that_no_other_beats(markers):
 @pytest.mark.parametrize("other, note", [
     (curve("far", (5.0, 10.0), (6.0, 20.0)), "no overlap"),
     (curve("lone", (0.1, 65.0)), "lone has 1 usable point"),
-    (curve("none", (math.nan, 65.0), (0.1, math.nan)), "none has 0 usable point"),
+    (curve("none", (math.nan, 65.0), (0.1, math.nan)), "none has 0 usable points"),
 ])
 def test_where_no_delta_exists_the_reason_stands_in_its_place(other, note):
     anchor = curve("a", (0.1, 60.0), (0.2, 66.0), (0.5, 70.0))
@@ -101,6 +101,6 @@ def test_rate_at_an_accuracy_is_linear_in_log_rate_and_nan_outside():
 def test_the_table_of_equal_accuracy_puts_a_curve_above_it_by_its_cheapest_point(tmp_path):
     records = [record(), record(factor=1, bpp=2.0, top1=75.9), record(factor=2, bpp=0.1, top1=70.0),
                rival(bpp=0.3, top1=75.5), rival("webp", bpp=0.3, top1=60.0)]
-    rows = tables.rates_at_equal_accuracy(read([write(tmp_path, *records)]))
+    rows = summaries.rates_at_equal_accuracy(read([write(tmp_path, *records)]))
     assert [row["curve"] for row in rows] == ["JPEG", "S1", "WebP"]
     assert rows[0]["bpp at 75.00"] == "under 0.3" and rows[2]["bpp at 75.00"] == "not reached"

@@ -1,15 +1,14 @@
-"""python -m spic.curves: its verbs, and bad input."""
+"""spic curves: its verbs, and bad input."""
 
-from argparse import Namespace
-from pathlib import Path
+import dataclasses
 
 import pytest
 
 from curve_cases import record, rival, write
 from spic.benchmarks import find
-from spic.curves import measure, tables
-from spic.curves.__main__ import main
-from spic.curves.results import read
+from spic.curves import run
+from spic.curves.command import main
+from spic.record import Costs, read_results, write_record
 from spic.points import load_points, select
 
 
@@ -24,11 +23,26 @@ def test_figure_command_writes_all_five_files(tmp_path, capsys):
 
 
 def test_a_figure_whose_costs_are_known_comes_with_their_tables(tmp_path):
-    source = write(tmp_path, record(edge_seconds=0.02, cloud_seconds=0.01), record(factor=1, bpp=0.2, top1=72.0))
+    source = write(tmp_path, record(costs=Costs(edge_seconds=0.02, cloud_seconds=0.01)), record(factor=1, bpp=0.2, top1=72.0))
     assert main(["figure", str(source), "--output", str(tmp_path / "out" / "scenes")]) == 0
     cost, links = ((tmp_path / "out" / f"scenes.{kind}.csv").read_text().splitlines() for kind in ("cost", "links"))
     assert len(cost) == len(links) == 3 and "edge MMACs" in cost[0] and "100 Mbit/s" in links[0]
     assert any(",20.0,10.0," in line for line in links)
+
+
+def test_a_folder_called_x_json_makes_a_figure(tmp_path):
+    """What val.py --output x.json once left behind for several points."""
+    for factor in range(2):
+        write_record(tmp_path / "runs" / "x.json" / f"S1_{factor}.json", record(factor=factor, bpp=0.1 + factor))
+    for number, source in enumerate((tmp_path / "runs", tmp_path / "runs" / "x.json")):
+        assert main(["figure", str(source), "--output", str(tmp_path / f"figure{number}")]) == 0
+        assert (tmp_path / f"figure{number}.csv").read_text().count("\n") == 3
+
+
+def test_a_figure_may_be_named_with_an_ending(tmp_path):
+    source = write(tmp_path, record())
+    assert main(["figure", str(source), "--output", str(tmp_path / "mine.png")]) == 0
+    assert (tmp_path / "mine.png").exists() and not (tmp_path / "mine.png.png").exists()
 
 
 def test_paper_command_draws_four_figures(tmp_path):
@@ -36,72 +50,74 @@ def test_paper_command_draws_four_figures(tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.svg"))) == 4
 
 
-def test_run_command_measures_points_and_rivals_then_draws(tmp_path, monkeypatch, capsys):
-    commands = []
+def test_redraw_command_draws_from_the_csv_and_leaves_the_texts(tmp_path):
+    source = write(tmp_path, record(), record(factor=1, bpp=0.2, top1=72.0))
+    assert main(["figure", str(source), "--output", str(tmp_path / "f"), "--title", "old"]) == 0
+    before = (tmp_path / "f.txt").read_bytes()
+    (tmp_path / "f.png").unlink()
+    assert main(["redraw", str(tmp_path / "f.csv"), "--title", "new"]) == 0
+    assert (tmp_path / "f.png").exists() and (tmp_path / "f.txt").read_bytes() == before
+    assert ">new<" in (tmp_path / "f.svg").read_text()
 
-    def fake(results):
-        def main(*argv):
-            commands.append(argv)
-            output = Path(argv[-1][argv[-1].index("--output") + 1])
-            output.parent.mkdir(parents=True, exist_ok=True)
-            write(output.parent, *results, name=f"{output.stem}.json")
-            return 0
-        return main
 
-    def points(task, argv):
-        folder = Path(argv[argv.index("--output") + 1])
-        folder.mkdir(parents=True)
-        for factor in (*range(6), 99):
-            write(folder, record(factor=factor, bpp=0.1 + factor, top1=70.0 + factor / 10), name=f"S1_{factor}.json")
-        commands.append((task, argv))
-        return 0
+@pytest.fixture
+def steps(monkeypatch):
+    """The functions that measure, replaced; what they were called with."""
+    calls = []
 
-    monkeypatch.setattr(measure.val, "main", points)
-    monkeypatch.setattr(measure.rival_command, "main", fake([rival()]))
-    monkeypatch.setattr(measure.learned, "main", fake([rival(codec="Variational")]))
-    costs = [{"task": "classification", "benchmark": "scenes", "split_point": "S1", "compress_factor": 0}]
-    monkeypatch.setattr(measure, "point_costs", lambda *arguments: costs)
-    argv = ["run", "--task", "classification", "--limit", "1000", "--split_point", "S1", "--runs", str(tmp_path / "r")]
+    def measure_points(task, points, **options):
+        calls.append((task, options))
+        return [record(p.split_point, p.compress_factor, bpp=0.1 + p.compress_factor, top1=70.0 + p.compress_factor / 10)
+                for p in points]
+
+    def step(codec):
+        def measure(benchmark, *, codecs=None, features=None, **options):
+            calls.append((benchmark.name, options))
+            found = rival(codec)
+            return [dataclasses.replace(found, split_point=features)], {"avif": "not here"}
+        return measure
+
+    monkeypatch.setattr(run.val, "measure_points", measure_points, raising=False)
+    monkeypatch.setattr(run.rivals, "measure_rivals", step("jpeg"))
+    monkeypatch.setattr(run.learned, "measure_learned", step("Variational"))
+    monkeypatch.setattr(run, "costs_of_points", lambda benchmark, network, points, *rest: calls.append(("costs", {})) or
+                        [Costs(edge_seconds=0.01 * (1 + p.compress_factor)) for p in points])
+    return calls
+
+
+def test_run_command_measures_points_and_rivals_then_draws(tmp_path, steps):
+    argv = ["run", "--task", "classification", "--limit", "1000", "--split_point", "S1", "--runs", str(tmp_path / "r"),
+            "--features", "S1"]
     assert main([*argv, "--output", str(tmp_path / "f")]) == 0
-    told = (tmp_path / "f.csv").read_text()
-    assert (tmp_path / "f.png").exists() and "S1" in told and "JPEG" in told and "Variational" in told
-    assert told.count("\n") == 1 + 6 + 2, "a point that dict.yaml no longer lists is left out"
-    assert commands[0][0] == "classification" and all("--limit" in command[-1] for command in commands)
+    points = (tmp_path / "f.csv").read_text()
+    assert (tmp_path / "f.png").exists() and points.count("\n") == 1 + 6 + 3
+    assert all(f",{name}," in points for name in ("S1", "JPEG", "S1 JPEG", "Variational"))
+    assert "avif is missing: not here" in (tmp_path / "f.txt").read_text()
+    assert "60.0" in (tmp_path / "f.links.csv").read_text(), "costs belong to their points"
+    assert [name for name, _ in steps] == ["classification", "costs", "scenes", "scenes", "scenes"]
+    assert all(options["limit"] == 1000 for name, options in steps if name != "costs")
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["costs.json", "features-S1.json", "learned.json", "rivals.json"]
 
 
-def test_costs_are_measured_again_when_the_points_are_others(tmp_path, monkeypatch):
-    measured = []
-    monkeypatch.setattr(measure, "point_costs", lambda benchmark, network, dataset, points, settings: measured.append(
-        [{"split_point": p.split_point, "compress_factor": p.compress_factor} for p in points]) or measured[-1])
+def test_costs_are_measured_again_when_the_points_or_their_results_are_others(tmp_path, steps):
     benchmark = find("classification", "scenes")
-    args = Namespace(gpu=False, valdir=None, limit=2, backbone_weights=None, coder="rans")
     points = select(load_points(), "classification", "scenes", ["S1"], ["all"])
-    for chosen in (points, points, points[:2]):
-        measure._measure_costs(benchmark, chosen, args, tmp_path / "costs.json")
-    assert [len(rows) for rows in measured] == [6, 2]
+    records = [record(p.split_point, p.compress_factor) for p in points]
+    for chosen in (records, records, records[:2], [dataclasses.replace(r, inputs={"table": "other"}) for r in records[:2]]):
+        found = run.add_costs(benchmark, points[:len(chosen)], chosen, run.Pictures(limit=2), "rans", tmp_path / "costs.json")
+        assert [r.costs.edge_seconds for r in found] == [0.01 * (1 + i) for i in range(len(chosen))]
+    assert len(steps) == 3
+    assert len(read_results([tmp_path / "costs.json"]).records) == 2
 
 
-def test_values_that_bypass_the_coder_are_told_and_travel(tmp_path):
-    comparison = read([write(tmp_path, record(uncoded_values_per_image=1000, bytes_per_image=10.0), rival())])
-    assert any("S1: up to 1,000 values per image reach the cloud uncoded" in note for note in comparison.notes)
-    assert [row["bytes"] for row in tables.time_to_answer(comparison) if row["curve"] == "S1"] == [str(15 + 4000)]
-
-
-def test_run_command_ends_with_the_code_of_a_failing_step(tmp_path, monkeypatch):
-    monkeypatch.setattr(measure.val, "main", lambda *argv: 2)
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--task", "segmentation", "--runs", str(tmp_path), "--output", str(tmp_path / "f")])
-    assert ended.value.code == 2
-
-
-@pytest.mark.parametrize("options, told", [(["--codecs", "jpeg", "gif"], "unknown codec 'gif'"),
-                                           (["--features", "S1", "S9"], "S9")])
-def test_run_command_refuses_unknown_names_before_it_measures(tmp_path, monkeypatch, capsys, options, told):
-    monkeypatch.setattr(measure.val, "main", lambda *argv: pytest.fail("measured first"))
+@pytest.mark.parametrize("options, words", [(["--codecs", "jpeg", "gif"], "unknown codec 'gif'"),
+                                            (["--features", "S1", "S9"], "S9"), (["--benchmark", ""], "unknown benchmark ''")])
+def test_run_command_refuses_unknown_names_before_it_measures(tmp_path, monkeypatch, capsys, options, words):
+    monkeypatch.setattr(run.val, "measure_points", lambda *argv, **more: pytest.fail("measured first"), raising=False)
     argv = ["run", "--task", "classification", "--runs", str(tmp_path / "r"), "--output", str(tmp_path / "f")]
     assert main([*argv, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
+    assert words in line
 
 
 @pytest.mark.parametrize("verb", ["bd", "links", "cost"])
@@ -114,6 +130,14 @@ def test_table_commands_print_and_write(tmp_path, capsys, verb):
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     source = write(tmp_path, record())
-    for argv in (["bd", str(tmp_path / "absent.json")], ["bd", str(source), "--anchor", "HEVC"]):
+    (tmp_path / "taken.csv").mkdir()
+    for argv in (["bd", str(tmp_path / "absent.json")], ["bd", str(source), "--anchor", "HEVC"],
+                 ["figure", str(source), "--output", "/"], ["figure", str(source), "--output", str(tmp_path / "taken")],
+                 ["links", str(source), "--output", str(tmp_path / "taken.csv")], ["redraw", str(tmp_path / "absent.csv")]):
         assert main(argv) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_an_abbreviated_option_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bd", str(write(tmp_path, record())), "--anch", "S1"])

@@ -1,9 +1,11 @@
 """Sweeps of rivals: every image and byte counts, and what is cached."""
 
+import dataclasses
 import json
 import os
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,16 +13,17 @@ import torch
 from torch import nn
 
 from picture_cases import PRESENT, photo
-from spic.rivals import anatomy, evaluate, results
+from spic.rivals import anatomy, cache, command, evaluate
+from spic.rivals import codecs
 from spic.rivals.codecs import CODECS
 from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
 from spic.rivals.features import FEATURE_CODECS
-from spic.rivals.results import ResultCache
+from spic.rivals.cache import ResultCache
 from spic.rivals.workers import Workers
 from spic.datasets.images import MEAN, STD
 from spic.errors import SpicError
 from spic.networks.weights import fingerprint
-from spic.tasks.classification import TopK
+from spic.record import Record, read_results
 
 
 class Pictures:
@@ -52,23 +55,25 @@ class Brightness(nn.Module):
         return torch.stack([-mean, mean], 1)
 
 
-ABOUT = {"task": "classification", "benchmark": "test", "device": "cpu"}
+BENCHMARK = SimpleNamespace(task="classification", name="test", num_classes=2)
 
 
-def run(rival, names, cache=None, table=CODECS, **options):
+def run(rival, names, folder=None, table=CODECS, **options):
     chosen = [table[name] for name in names]
-    return sweep(rival, chosen, lambda: TopK(2), ABOUT, ResultCache(cache), batch_size=3, workers=2, **options)
+    return sweep(rival, BENCHMARK, chosen, ResultCache(folder), batch_size=3, workers=2, **options)
 
 
 def test_a_sweep_counts_every_image_and_every_byte():
     dataset = Pictures()
-    (report,) = run(PixelRival(dataset, Brightness()), ["jpeg"], qualities={"jpeg": [40]})
+    (record,) = run(PixelRival(dataset, Brightness()), ["jpeg"], qualities={"jpeg": [40]})
     coded = [CODECS["jpeg"].encode(dataset.pixels(i), 40) for i in range(7)]
     payload = sum(CODECS["jpeg"].parts(data).payload for data in coded)
-    assert report["images"] == 7 and report["top1"] == report["baseline_top1"] == 100.0
-    assert report["bpp"] == pytest.approx(8 * payload / (7 * 24 * 24))
-    assert report["bpp_wire"] == pytest.approx(8 * sum(map(len, coded)) / (7 * 24 * 24))
-    assert (report["codec"], report["quality"], report["chroma"]) == ("jpeg", 40, "4:2:0")
+    assert record.images == 7 and record.scores["top1"] == record.baseline["top1"] == 100.0
+    assert record.bpp == pytest.approx(8 * payload / (7 * 24 * 24))
+    assert record.bpp_wire == pytest.approx(8 * sum(map(len, coded)) / (7 * 24 * 24))
+    assert (record.codec, record.quality, record.chroma, record.split_point) == ("jpeg", 40, "4:2:0", None)
+    assert record.costs.edge_macs == 0 and record.costs.edge_seconds > 0
+    assert Record.from_json(json.loads(json.dumps(record.to_json())), "here") == record
 
 
 def test_the_network_sees_the_decoded_picture_normalised():
@@ -95,16 +100,16 @@ def test_a_second_figure_loads_no_picture_and_a_changed_network_starts_over(tmp_
     assert dataset.loads == before
     network.threshold += 100.0
     (changed, *_) = run(PixelRival(dataset, network), ["jpeg"], tmp_path)
-    assert changed["top1"] != first[-1]["top1"]
+    assert changed.accuracy != first[-1].accuracy
 
 
 def test_a_damaged_cache_file_is_computed_again(tmp_path):
     rival = PixelRival(Pictures(), Brightness())
     first = run(rival, ["jpeg"], tmp_path, qualities={"jpeg": [40]})
-    for file in tmp_path.iterdir():
-        file.write_text(file.read_text()[:50])
+    for file, text in zip(sorted(tmp_path.iterdir()), ('{"images": ', '{"images": 7}')):
+        file.write_text(text)
     again = run(rival, ["jpeg"], tmp_path, qualities={"jpeg": [40]})
-    assert again[0]["bpp"] == first[0]["bpp"]
+    assert again[0].bpp == first[0].bpp
 
 
 def test_the_cache_keeps_a_row_per_image(tmp_path):
@@ -118,12 +123,12 @@ def test_processes_and_threads_give_the_same_bytes():
     if "jpeg2000" not in PRESENT:
         pytest.skip("this Pillow has no JPEG 2000")
     rival = PixelRival(Pictures(4), Brightness())
-    (report,) = run(rival, ["jpeg2000"], qualities={"jpeg2000": [30]})
+    (record,) = run(rival, ["jpeg2000"], qualities={"jpeg2000": [30]})
     payload = sum(CODECS["jpeg2000"].parts(CODECS["jpeg2000"].encode(rival.edge(i), 30)).payload for i in range(4))
-    assert report["bpp"] == pytest.approx(8 * payload / (4 * 24 * 24))
+    assert record.bpp == pytest.approx(8 * payload / (4 * 24 * 24))
 
 
-def test_a_worker_process_that_dies_is_told():
+def test_a_worker_process_that_dies_is_named():
     class Deadly:
         name, holds_gil = "deadly", True
 
@@ -139,25 +144,25 @@ def test_feature_rivals_run_front_codec_and_back():
     network = nn.Sequential(*layers).eval()
     rival = FeatureRival(Pictures(), network, front=network[:2], back=lambda feature, size: network[2:](feature),
                          split_point="S3")
-    reports = run(rival, ["zlib"], table=FEATURE_CODECS, qualities={"zlib": [8]})
-    assert reports[0]["split_point"] == "S3" and reports[0]["codec"] == "zlib"
-    assert reports[0]["top1"] == reports[0]["baseline_top1"]
-    assert (reports[0]["edge_parameters"], reports[0]["edge_macs"]) == (4 * 27 + 4, 4 * 27 * 36)
+    (record,) = run(rival, ["zlib"], table=FEATURE_CODECS, qualities={"zlib": [8]})
+    assert record.split_point == "S3" and record.codec == "zlib"
+    assert record.scores == record.baseline
+    assert (record.costs.edge_parameters, record.costs.edge_macs) == (4 * 27 + 4, 4 * 27 * 36)
 
 
 def test_dataset_and_network_identities_follow_their_content(tmp_path):
-    assert results.dataset_id(Pictures()) == results.dataset_id(Pictures())
-    assert results.dataset_id(Pictures(7)) != results.dataset_id(Pictures(6))
+    assert cache.dataset_id(Pictures()) == cache.dataset_id(Pictures())
+    assert cache.dataset_id(Pictures(7)) != cache.dataset_id(Pictures(6))
     file = tmp_path / "picture"
     file.write_bytes(b"1")
     pictures = Pictures()
     pictures.paths = [file]
-    before = results.dataset_id(pictures)
+    before = cache.dataset_id(pictures)
     file.write_bytes(b"12")
-    assert results.dataset_id(pictures) != before
+    assert cache.dataset_id(pictures) != before
     file.unlink()
     with pytest.raises(SpicError, match="picture: cannot be read"):
-        results.dataset_id(pictures)
+        cache.dataset_id(pictures)
     first, second = Brightness(), Brightness()
     assert fingerprint(first) == fingerprint(second)
     second.threshold += 1
@@ -202,3 +207,49 @@ def test_encoding_leaves_the_priority_of_the_process_alone():
     before = os.sched_getscheduler(0)
     codec.encode(np.zeros((64, 64, 3), np.uint8), 40)
     assert os.sched_getscheduler(0) == before
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A benchmark ``test`` of bright and dark pictures."""
+    entry = SimpleNamespace(task="classification", name="test", num_classes=2, open_data=lambda valdir, limit: Pictures(),
+                            build_network=lambda weights=None: Brightness())
+    monkeypatch.setattr(command, "benchmark_of", lambda task, name, data: entry)
+
+
+def spic_rivals(folder, *words):
+    return command.main(["--task", "classification", "--cache", str(folder / "cache"), "--output", str(folder / "r.json"),
+                         "--workers", "2", *words])
+
+
+def test_the_command_writes_records_and_what_is_missing(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(codecs.features, "check", lambda feature: feature != "raqm")
+    codec = dataclasses.replace(CODECS["avif"], feature="raqm")
+    monkeypatch.setitem(CODECS, "avif", codec)
+    assert spic_rivals(tmp_path, "--codecs", "jpeg", "avif", "--qualities", "jpeg=10,50") == 0
+    results = read_results([tmp_path / "r.json"])
+    assert [(r.codec, r.quality) for r in results.records] == [("jpeg", 10), ("jpeg", 50)]
+    assert "without raqm" in results.missing["avif"] and "left out: avif" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, message", [
+    (("--codecs", "gif"), "unknown codec 'gif'"),
+    (("--qualities", "gif=3"), "NAME of jpeg"),
+    (("--codecs", "webp", "--qualities", "jpeg=10"), "NAME of webp"),
+    (("--qualities", "jpeg=10", "jpeg=20"), "jpeg is named twice"),
+    (("--qualities", "jpeg=10,,20"), "write NAME=Q"),
+    (("--qualities", "jpeg=" + "9" * 20), "whole number from 1 to 100"),
+])
+def test_a_wrong_name_or_quality_is_one_line(tiny, tmp_path, capsys, words, message):
+    assert spic_rivals(tmp_path, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_learned_rivals_are_a_subcommand(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["learned", "--help"])
+    assert "spic rivals learned train --model" in capsys.readouterr().out

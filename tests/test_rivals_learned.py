@@ -12,15 +12,16 @@ import torch
 from torch import nn
 
 from spic import benchmarks
-from spic.rivals.learned import __main__ as command
+from spic.rivals.evaluate import normalise
+from spic.rivals.learned import command
 from spic.rivals.learned.recipes import RECIPES, Recipe
 from spic.benchmarks import Benchmark
-from spic.datasets.images import normalise
 from spic.errors import SpicError, StreamError
 from spic.networks import cut, resnet50
+from spic.record import read_results
 
 SMALL = ("--hidden", "8", "--latent", "6", "--epochs", "1", "--refine", "1", "--epoch_size", "2", "--batch_size", "2",
-         "--finetune_epochs", "1", "--crop", "64", "--lambdas", "0.1", "0.2")
+         "--crop", "64", "--lambdas", "0.1", "0.2")
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +80,14 @@ def run(verb, *words):
 
 
 def train(model, folder, *words):
-    return run("train", "--model", model, "--runs", folder / "runs", "--output", folder, *SMALL, *words)
+    own = ("--finetune_epochs", 1) if model == "student" else ()
+    return run("train", "--model", model, "--runs", folder / "runs", "--output", folder, *SMALL, *own, *words)
 
 
 def evaluate(folder, *words):
     code = run("evaluate", "--weights", folder, "--cache", folder / "cache", "--workers", 1,
                "--output", folder / "out.json", *words)
-    return code, json.loads((folder / "out.json").read_text())
+    return code, read_results([folder / "out.json"])
 
 
 def coder(learned, model, **sizes):
@@ -154,7 +156,7 @@ def test_the_students_feature_has_the_shape_of_the_networks(learned, side):
 
 
 def test_a_feature_of_another_geometry_cannot_be_replaced(learned):
-    with pytest.raises(SpicError, match="--station"):
+    with pytest.raises(SpicError, match="--cut"):
         learned.networks.Student.architecture(nn.AdaptiveAvgPool2d(5), 8, 6)
 
 
@@ -178,7 +180,7 @@ def recipe(**changes):
 
 
 def student(learned, network, chosen):
-    return learned.networks.Student(**learned.networks.Student.architecture(cut(network, chosen.station)[0], 8, 6))
+    return learned.networks.Student(**learned.networks.Student.architecture(cut(network, chosen.cut)[0], 8, 6))
 
 
 def steps(learned, lesson, count):
@@ -216,7 +218,7 @@ def test_the_second_lesson_changes_what_it_says(learned, finetune, learns):
     trainee = student(learned, network, chosen)
     trainee.update(force=True, update_quantiles=True)
     if finetune == "all":
-        trainee.rest = copy.deepcopy(cut(network, chosen.station)[1])
+        trainee.rest = copy.deepcopy(cut(network, chosen.cut)[1])
     before = copy.deepcopy(trainee.state_dict())
     losses = steps(learned, learned.lessons.Finetuning(trainee, 1.0, network, chosen), 4)
     assert {name.split(".")[0] for name in different(trainee, before)} == learns and losses[-1] < losses[0]
@@ -249,18 +251,18 @@ def test_densities_keep_full_precision(learned):
 
 
 def test_from_training_to_curves(tiny, tmp_path, learned):
-    from spic.curves.results import read
+    from spic.curves.comparison import read
 
     assert train("variational", tmp_path) == 0
     assert train("student", tmp_path) == 0
     code, found = evaluate(tmp_path)
-    assert code == 0 and found["missing"] == {} and len(found["reports"]) == 4
-    for report in found["reports"]:
-        assert report["images"] == 3 and report["edge_macs"] > 0 and report["edge_seconds"] > 0
-        assert report["bpp"] == pytest.approx(8 * report["bytes_per_image"] / (80 * 72))
-        assert report["bpp_wire"] == pytest.approx(report["bpp"] + 8 * 5 / (80 * 72))
-        assert report["baseline_top1"] == found["reports"][0]["baseline_top1"]
-    assert [report["lambda"] for report in found["reports"]] == [0.1, 0.2] * 2
+    assert code == 0 and found.missing == {} and len(found.records) == 4
+    for record in found.records:
+        assert record.images == 3 and record.costs.edge_macs > 0 and record.costs.edge_seconds > 0
+        assert record.bpp == pytest.approx(8 * record.bytes_per_image / (80 * 72))
+        assert record.bpp_wire == pytest.approx(record.bpp + 8 * 5 / (80 * 72))
+        assert record.baseline == found.records[0].baseline
+    assert [record.more["lambda"] for record in found.records] == [0.1, 0.2] * 2
     curves = read([tmp_path / "out.json"]).curves
     assert {curve.name: len(curve.points) for curve in curves} == {"Variational": 2, "Entropic Student": 2}
 
@@ -279,7 +281,7 @@ def test_files_hold_half_precision_and_code_the_same_bytes_when_read(tiny, tmp_p
 
 @pytest.mark.parametrize("model, codes", [("variational", [130, 0, 0]), ("student", [130, 130, 0])])
 def test_an_interrupted_run_ends_with_the_same_weights(tiny, tmp_path, monkeypatch, learned, model, codes):
-    words = ("--epochs", 2, "--epoch_size", 4, "--finetune_epochs", 2)
+    words = ("--epochs", 2, "--epoch_size", 4, *(("--finetune_epochs", 2) if model == "student" else ()))
     assert train(model, tmp_path / "whole", *words) == 0
     plain, calls = learned.training._step, []
 
@@ -305,7 +307,7 @@ def test_a_fine_tuned_rest_travels_with_the_student(tiny, tmp_path, learned):
     assert any(name.endswith("conv2.weight") for name in changed)
     assert not any("running" in name for name in changed)
     code, found = evaluate(tmp_path, "--models", "student")
-    assert code == 0 and len(found["reports"]) == 2
+    assert code == 0 and len(found.records) == 2
 
 
 def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learned):
@@ -314,7 +316,7 @@ def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learn
     road = learned.codec.StudentRival(Pictures(), network, rest=rest)
     pixels = [Pictures().pixels(index) for index in (0, 1)]
     with torch.no_grad():
-        features = [front(normalise(image[None]))[0].numpy() for image in pixels]
+        features = [front(normalise([image]))[0].numpy() for image in pixels]
         assert torch.allclose(road.cloud(features), road.cloud(pixels), atol=1e-4)
 
 
@@ -323,8 +325,8 @@ def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learn
 
 def test_untrained_rivals_are_named_and_nothing_breaks(tiny, tmp_path, capsys):
     code, found = evaluate(tmp_path)
-    assert code == 0 and found["reports"] == [] and set(found["missing"]) == {"Variational", "Entropic Student"}
-    assert "train it: python -m spic.rivals.learned train --model student" in found["missing"]["Entropic Student"]
+    assert code == 0 and found.records == () and set(found.missing) == {"Variational", "Entropic Student"}
+    assert "train it: spic rivals learned train --model student" in found.missing["Entropic Student"]
     assert capsys.readouterr().err.count("left out: ") == 2
 
 
@@ -334,9 +336,9 @@ def test_altered_files_and_other_networks_are_missing_rivals(tiny, tmp_path, mon
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     monkeypatch.setattr(Benchmark, "build_network", lambda self, weights=None: resnet50(0.25, 2).eval())
     code, found = evaluate(tmp_path)
-    assert code == 0 and found["reports"] == []
-    assert "truncated or altered" in found["missing"]["Variational"]
-    assert "other weights of the network" in found["missing"]["Entropic Student"]
+    assert code == 0 and found.records == ()
+    assert "truncated or altered" in found.missing["Variational"]
+    assert "other weights of the network" in found.missing["Entropic Student"]
 
 
 def test_without_compressai_training_ends_in_one_line_and_evaluation_goes_on(tmp_path, monkeypatch, capsys):
@@ -351,14 +353,15 @@ def test_without_compressai_training_ends_in_one_line_and_evaluation_goes_on(tmp
     assert list(missing) == ["Variational", "Entropic Student"] and "compressai" in missing["Variational"]
 
 
-@pytest.mark.parametrize("words, told", [
+@pytest.mark.parametrize("words, message", [
     (["--lr", "0"], "--lr 0.0"), (["--lambdas", "-1"], "--lambdas -1.0"), (["--lambdas"], "--lambdas"),
     (["--crop", "73"], "--crop 73"), (["--crop", "40"], "--crop 40: must be a multiple of 16"),
-    (["--hidden", "4000"], "--hidden 4000"),
+    (["--hidden", "4000"], "--hidden 4000"), (["--seed", "99999999999999999999"], "--seed"),
+    (["--cut", "layer2.3"], "--cut: only --model student"), (["--finetune", "all"], "--finetune: only --model student"),
 ])
-def test_options_out_of_range_are_one_line(tiny, tmp_path, capsys, words, told):
+def test_options_out_of_range_are_one_line(tiny, tmp_path, capsys, words, message):
     assert train("variational", tmp_path, *words) == 2
-    assert f"error: {told}" in capsys.readouterr().err
+    assert f"error: {message}" in capsys.readouterr().err
 
 
 def test_every_recipe_has_at_least_four_rates():

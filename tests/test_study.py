@@ -1,5 +1,6 @@
 """The study: what is trained, the commands on a tiny benchmark, rules on known curves, partial results, the page."""
 
+import dataclasses
 import json
 import math
 from types import SimpleNamespace
@@ -11,12 +12,13 @@ import torch
 from spic import benchmarks
 from spic.benchmarks import Benchmark
 from spic.curves.bjontegaard import Delta
-from spic.curves.results import Curve, Point
+from spic.curves.comparison import Curve, Point
 from spic.errors import SpicError
 from spic.networks import resnet50
 from spic.points import ROOT, load_points
-from spic.study import claims, cost_claims, measure, plan
-from spic.study.__main__ import main
+from spic.record import Costs, Record, Results, write_record
+from spic.study import claims, cost_claims, effort, evaluation, plan
+from spic.study.command import main
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
 from spic.study.measured import Measured, Spread, sets
 from spic.study.report import CLAIMS, TITLES, rendered, spliced, summary, table
@@ -83,6 +85,38 @@ def test_a_number_never_stands_for_two_trainings(tmp_path):
         plan.note(tmp_path, plan.trials("scenes"))
 
 
+def test_a_seed_named_twice_is_trained_once():
+    assert plan.trials("scenes", ["S1/l1"], [1, 1]) == plan.trials("scenes", ["S1/l1"], [1])
+
+
+def test_measuring_calls_functions_and_sorts_their_records(tmp_path, monkeypatch):
+    """Each variant of each task once; finer tables are counted for trained points, and records sorted by curve and seed."""
+    trials = plan.trials("scenes", ["S1/l1"], [2])
+    root = tmp_path / "scenes"
+    plan.note(root, trials)
+    (root / "dict.yaml").write_text("")
+    points = [SimpleNamespace(with_tables=lambda kind, trial=trial: (trial, kind)) for trial in trials]
+    calls = []
+    monkeypatch.setattr(evaluation, "load_points", lambda path: {trial.job.key: trial for trial in trials})
+    monkeypatch.setattr(evaluation, "select", lambda *arguments: points)
+    monkeypatch.setattr(evaluation.recount, "recount", lambda points, kinds, data: calls.append(kinds), raising=False)
+    monkeypatch.setattr(effort, "measure", lambda benchmark, points, data: effort.Effort((), 1, 0.1, 2, 0.3))
+
+    def measure_points(task, chosen, **options):
+        calls.append((task, chosen[0][1], options["coder"], options["output"].relative_to(root).as_posix()))
+        return [Record(task, "scenes", 10, {"top1": 50.0}, {"top1": 60.0}, 0.1 + trial.place, 0.2, 9.0, split_point="S1",
+                       compress_factor=trial.job.factor) for trial, _ in chosen]
+
+    monkeypatch.setattr(evaluation.val, "measure_points", measure_points, raising=False)
+    evaluation.measure(tmp_path, "scenes", variants=["rans-channel"], limit=10)
+    assert calls == [["channel"], *(("classification", "channel", "rans", f"records/classification/{whose}/rans-channel")
+                                    for whose in ("trained", "shipped"))]
+    measured = Measured(tmp_path, "scenes", "classification")
+    curve = measured.curve("S1 l1", 2, "rans-channel")
+    assert [point.setting for point in curve.points] == [str(place) for place in range(len(trials))]
+    assert measured.effort().training_pictures == 2
+
+
 # --- the commands --------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +154,7 @@ def tiny(tmp_path_factory):
         patch.setitem(benchmarks.BENCHMARKS, ("classification", "tiny"), entry)
         patch.setitem(sources.SOURCES, ("tiny", "classification"), Source(lambda data, split, limit=None: Noise(16)))
         patch.setitem(backbone.RECIPES, ("tiny", "classification"), recipe)
-        patch.setattr(measure, "DICT_FILE", folder / "runs" / "tiny" / "dict.yaml")
+        patch.setattr(evaluation, "DICT_FILE", folder / "runs" / "tiny" / "dict.yaml")
         assert run(folder, "train", "--benchmark", "tiny", "--processes", "2") == 0
         yield folder
 
@@ -164,9 +198,22 @@ def test_a_page_without_places_is_refused(tmp_path, capsys):
     assert "has no place for findings" in capsys.readouterr().err
 
 
-def test_nothing_to_measure_is_said(tmp_path, capsys):
-    assert run(tmp_path, "measure", "--benchmark", "nowhere") == 2
-    assert "no points of nowhere" in capsys.readouterr().err
+def test_nothing_to_measure_or_to_report_is_an_error(tmp_path, capsys):
+    for words in (["--benchmark", "nowhere"], ["--benchmark", "imagenette", "--task", "segmentation"]):
+        assert run(tmp_path, "measure", *words) == 2
+        assert f"no points of {words[1]}" in capsys.readouterr().err
+    (tmp_path / "page.md").write_text("<!-- study: deeper x -->\n<!-- end -->\n")
+    assert run(tmp_path, "report", "--output", str(tmp_path / "page.md")) == 2
+    assert "nothing was measured there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"points": 5}', '{"points": [{"costs": 1}]}', "[" * 100_000])
+def test_a_broken_file_of_efforts_is_named(mine, text):
+    path = evaluation.effort_file(mine.root, "classification")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(SpicError, match="classification.json: not what spic study measure writes"):
+        mine.effort()
 
 
 # --- rules on known curves -----------------------------------------------------------------------------------------
@@ -177,19 +224,16 @@ CURVE = [(0.01, 80.0), (0.02, 85.0), (0.04, 90.0), (0.08, 91.0)]  # the network 
 def put(folder, whose, variant, name, markers, baseline=91.0, seed=None):
     """Records as `measure` leaves them: a curve of a split point, or of `S1 l1` and a seed."""
     split_point, *estimator = name.split()
-    records = [{"task": "classification", "benchmark": "mine", "split_point": split_point, "compress_factor": i,
-                "coder": variant.split("-")[0], "tables": variant.split("-")[1], "images": 100, "top1": top1,
-                "baseline_top1": baseline, "bpp": bpp, "bpp_wire": bpp} for i, (bpp, top1) in enumerate(markers)]
+    coder, tables = variant.split("-")
+    records = [Record("classification", "mine", 100, {"top1": top1}, {"top1": baseline}, bpp, bpp, 100 * bpp, coder=coder,
+                      tables=tables, split_point=split_point, compress_factor=i) for i, (bpp, top1) in enumerate(markers)]
     root = folder / "mine"
     if whose == "shipped":
         for i, record in enumerate(records):
-            path = measure.records(root, "classification", whose, variant) / f"{split_point}_{i}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record))
+            write_record(evaluation.records(root, "classification", whose, variant) / f"{split_point}_{i}.json", record)
     else:
-        path = measure.curves(root, "classification", variant) / f"{split_point}-{estimator[0]}-{seed}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"reports": [{**record, "curve": name, "seed": seed} for record in records]}))
+        named = tuple(dataclasses.replace(record, curve=name, seed=seed) for record in records)
+        Results(named).write(evaluation.curves(root, "classification", variant) / f"{split_point}-{estimator[0]}-{seed}.json")
 
 
 def scaled(factor, gain=0.0):
@@ -221,7 +265,7 @@ def test_curves_without_a_common_accuracy_are_not_compared(mine):
 
 
 def test_an_accuracy_below_a_whole_curve_bounds_its_bits(mine):
-    assert claims.told_rate(Curve("c", (Point("0", 0.1, 90.0), Point("1", 0.2, 91.0))), 80.0) == "under 0.1"
+    assert claims.rate_text(Curve("c", (Point("0", 0.1, 90.0), Point("1", 0.2, 91.0))), 80.0) == "under 0.1"
 
 
 @pytest.mark.parametrize("gains, verdict", [
@@ -282,13 +326,12 @@ def test_predicted_bits_are_compared_with_the_coded_ones(mine):
     (mine.root / plan.TRIALS).write_text(json.dumps(names))
     finding = claims.prediction(mine)
     assert finding.verdict == PART and finding.sentence == "within 5 %: S1 hyperprior; not: S1 factorized"
-    costs = {"split_point": "S1", "stride": 2, "channels": 8, "front_parameters": 1000, "front_macs": 10**6,
-             "encoder_parameters": 20, "encoder_macs": 10**4, "decoder_parameters": 20, "decoder_macs": 10**4,
-             "switch_seconds": 0.01, "network_untouched": True, "bottleneck_bytes": 100}
-    path = measure.costs_file(mine.root, "classification")
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"costs": [costs], "network": {
-        "parameters": 10**4, "training_seconds": 600.0, "load_seconds": 0.1}}))
+    costs = Costs(front_parameters=1000, front_macs=10**6, encoder_parameters=20, encoder_macs=10**4,
+                  decoder_parameters=20, decoder_macs=10**4, bottleneck_bytes=100)
+    point = effort.PointEffort("S1", 2, 8, costs, switch_seconds=0.01, network_untouched=True)
+    made = effort.Effort((point,), parameters=10**4, load_seconds=0.1, training_pictures=100, training_seconds=600.0)
+    effort.write(evaluation.effort_file(mine.root, "classification"), made)
+    assert mine.effort() == made
     cheap = cost_claims.cost(mine)
     assert cheap.verdict == HOLDS
     assert "2.0% of the front's parameters" in cheap.sentence and "at most 5.0%" in cheap.sentence
@@ -308,10 +351,10 @@ def test_a_broken_log_is_named(mine):
         claims.prediction(mine)
 
 
-def test_spreads_tell_means_deviations_and_reasons():
-    assert Spread((1.0, 3.0)).told("+.1f", " %") == "+2.0 ± 1.4 % (n=2)"
-    assert Spread((1.0,), ("no overlap",)).told(".1f") == "1.0 (n=1 of 2)"
-    assert claims.spread_of([Delta(math.nan, math.nan, math.nan, "no overlap")] * 3).told(".1f") == "no overlap"
+def test_the_text_of_a_spread_has_mean_deviation_and_reasons():
+    assert Spread((1.0, 3.0)).text("+.1f", " %") == "+2.0 ± 1.4 % (n=2)"
+    assert Spread((1.0,), ("no overlap",)).text(".1f") == "1.0 (n=1 of 2)"
+    assert claims.spread_of([Delta(math.nan, math.nan, math.nan, "no overlap")] * 3).text(".1f") == "no overlap"
 
 
 # --- the page ------------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Rate-accuracy curves: results → one CSV, a figure, Bjøntegaard deltas, and tables of time and cost."""
+"""Rate-accuracy curves: records → one CSV, a figure, Bjøntegaard deltas, and tables of time and cost."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spic.curves.results import Curve
+from spic.curves.comparison import Curve
 from spic.errors import SpicError
 
 METHOD = "pchip"
@@ -51,7 +51,7 @@ def _delta(anchor: Curve, test: Curve, axis: int, compute) -> Delta:
     first, second = rising(anchor), rising(test)
     for curve, (rates, _) in ((anchor, first), (test, second)):
         if len(rates) < 2:
-            return Delta(math.nan, math.nan, math.nan, f"{curve.name} has {len(rates)} usable point")
+            return Delta(math.nan, math.nan, math.nan, f"{curve.name} has {len(rates)} usable point{'s' * (len(rates) != 1)}")
     low = max(first[axis][0], second[axis][0])
     high = min(first[axis][-1], second[axis][-1])
     if low >= high:
@@ -84,7 +84,7 @@ def bound_at(curve: Curve, accuracy: float) -> float:
     return float(rates[0]) if len(rates) and accuracy < accuracies[0] else math.nan
 
 
-def told_rate(curve: Curve, accuracy: float) -> str:
+def rate_text(curve: Curve, accuracy: float) -> str:
     """Bits per pixel at an accuracy, or on which side of the curve it lies."""
     rate, bound = rate_at(curve, accuracy), bound_at(curve, accuracy)
     return f"{rate:.4g}" if math.isfinite(rate) else f"under {bound:.4g}" if math.isfinite(bound) else "not reached"

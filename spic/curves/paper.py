@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spic.curves.results import Comparison, Curve, Point
+from spic.curves.comparison import Comparison, Curve, Point
 
 NUMBERS = Path(__file__).resolve().parents[1] / "data" / "paper_curves.json"
 RIVALS = ("Entropic Student", "HEVC", "Variational", "JPEG")

@@ -1,7 +1,7 @@
 """Rivals on the same data and network: image → codec → image → uncompressed network, over a sweep of qualities.
 
     rival = PixelRival(dataset, network)
-    reports = sweep(rival, find_codecs()[0], lambda: TopK(1000), describe, ResultCache(folder))
+    records = sweep(rival, benchmark, find_codecs()[0], ResultCache(folder))
 
 The codec sees the network's input crop (uint8, before normalisation), so that bits per pixel are per input pixel, as
 for the split points. Every picture is really decoded, and the network sees what came out. Each finished point is kept
@@ -10,10 +10,9 @@ on disk with one row per image, so that an interrupted sweep goes on and a secon
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,14 +21,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.rivals.anatomy import Parts
-from spic.rivals.results import ResultCache, code_id, dataset_id
-from spic.rivals.workers import Passage, Workers, transmit
-from spic.datasets.images import normalise
+from spic.costs import latency
+from spic.datasets.images import MEAN, STD
 from spic.networks.cost import cost
 from spic.networks.weights import fingerprint
+from spic.record import Costs, Record
+from spic.rivals.anatomy import Parts
+from spic.rivals.cache import ResultCache, code_id, dataset_id
+from spic.rivals.workers import Passage, Workers
+from spic.tasks import TASKS, Metric
 
-LATENCY_IMAGES = 5
+LATENCY_IMAGES = 6
 
 
 @dataclass
@@ -71,7 +73,7 @@ class FeatureRival(PixelRival):
 
     front: Callable[[Tensor], Tensor] = None
     back: Callable[..., Tensor] = None
-    split_point: str = ""
+    split_point: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,9 +105,9 @@ class Point(NamedTuple):
 
 @dataclass
 class Tally:
-    """What one point adds up to: a row per image, and thread-seconds per station."""
+    """What one point adds up to: a row per image, and thread-seconds per stage."""
 
-    metric: Any
+    metric: Metric
     rows: list[dict] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: dict(encode=0.0, decode=0.0, network=0.0))
 
@@ -143,7 +145,7 @@ def _targets(dataset: Any, indices: range) -> Tensor:
 
 
 @torch.inference_mode()
-def run_point(rival: PixelRival, point: Point, metric: Any, workers: Workers, batch_size: int, bar: tqdm) -> Tally:
+def run_point(rival: PixelRival, point: Point, metric: Metric, workers: Workers, batch_size: int, bar: tqdm) -> Tally:
     """Every image of the data set through one point; the last partial batch counts."""
     tally, start = Tally(metric), 0
     jobs = _ahead(range(len(rival.dataset)), lambda index: workers.submit(rival.edge, index, *point), 2 * batch_size)
@@ -158,66 +160,77 @@ def run_point(rival: PixelRival, point: Point, metric: Any, workers: Workers, ba
     return tally
 
 
-@torch.inference_mode()
-def latency(rival: PixelRival, point: Point) -> dict[str, float]:
-    """Median seconds of one image on an otherwise idle machine: edge (encode) and cloud (decode and network)."""
-    edge, cloud = [], []
-    for index in range(min(LATENCY_IMAGES, len(rival.dataset))):
-        pixels = rival.dataset.pixels(index)
-        began = time.perf_counter()
-        passage = transmit(point.codec, point.quality, rival.prepare(pixels))
-        edge.append(time.perf_counter() - began - passage.decode_seconds)
-        began = time.perf_counter()
-        rival.cloud([passage.received])
-        cloud.append(time.perf_counter() - began + passage.decode_seconds)
-    return {"edge_seconds": statistics.median(edge), "cloud_seconds": statistics.median(cloud)}
+def seconds_of_one(rival: PixelRival, point: Point) -> tuple[float, float]:
+    """Median seconds of one picture on an otherwise idle machine: edge (encode), cloud (decode and network)."""
+    def edge(pixels: np.ndarray) -> bytes | np.ndarray:
+        prepared = rival.prepare(pixels)
+        return point.codec.encode(prepared, point.quality) if point.codec else prepared
+
+    def cloud(sent: bytes | np.ndarray) -> Tensor:
+        return rival.cloud([point.codec.decode(sent) if point.codec else sent])
+
+    pictures = range(min(LATENCY_IMAGES, len(rival.dataset)))
+    return latency(edge, cloud, map(rival.dataset.pixels, pictures))
 
 
-def _record(rival: PixelRival, point: Point, tally: Tally) -> dict[str, Any]:
-    """What is kept of a point: sums in units of the reports, and the row of every image."""
-    images, totals = len(tally.rows), [sum(row[part] for row in tally.rows) for part in Parts._fields]
-    payload, header, container = (total / images for total in totals)
-    return {
-        "images": images, **tally.metric.result(),
-        "bpp": 8 * payload / rival.pixels, "bpp_wire": 8 * sum(totals) / images / rival.pixels,
-        "bytes_per_image": payload, "header_bytes_per_image": header,
-        "container_bytes_per_image": container, "seconds": tally.seconds, **latency(rival, point), "rows": tally.rows,
-    }
+class Outcome(NamedTuple):
+    """What is measured of a point, whatever codec it is: kept on disk with the row of every image."""
+
+    images: int
+    scores: dict[str, float]
+    bytes_per_image: dict[str, float]  # payload, header, container
+    seconds: dict[str, float]
+    edge_seconds: float
+    cloud_seconds: float
+    rows: list[dict]
 
 
-def _describe(codec: Any, quality: int, split_point: str) -> dict[str, Any]:
-    return {"codec": codec.name, "quality": quality, "quality_name": codec.quality_name, "chroma": codec.chroma,
-            "settings": codec.settings, "versions": {codec.name: codec.version()},
-            **({"split_point": split_point} if split_point else {})}
+def _outcome(rival: PixelRival, point: Point, tally: Tally) -> Outcome:
+    images = len(tally.rows)
+    means = {part: sum(row[part] for row in tally.rows) / images for part in Parts._fields}
+    return Outcome(images, tally.metric.result(), means, tally.seconds, *seconds_of_one(rival, point), tally.rows)
 
 
-def sweep(rival: PixelRival, codecs: list[Any], metric: Callable[[], Any], about: dict[str, Any], cache: ResultCache,
-          qualities: dict[str, Iterable[int]] | None = None, batch_size: int = 32, workers: int = 4) -> list[dict]:
-    """One report per codec and quality, in the keys of val.py's report and more.
+def sweep(rival: PixelRival, benchmark: Any, codecs: list[Any], cache: ResultCache,
+          qualities: Mapping[str, Iterable[int]] | None = None, batch_size: int = 32, workers: int = 4) -> list[Record]:
+    """One record per codec and quality.
 
-    about: what all reports say alike (task, benchmark, device). qualities: per codec name, instead of its own sweep.
+    benchmark: its ``task``, ``name`` and ``num_classes``. qualities: per codec name, instead of its own sweep.
     """
     qualities = qualities or {}
     points = [Point(codec, quality) for codec in codecs for quality in qualities.get(codec.name, codec.sweep)]
-    about = {**about, **{f"edge_{key}": value for key, value in rival.edge_cost().items()}}
-    reports = []
+    costs = {f"edge_{key}": value for key, value in rival.edge_cost().items()}
+    records = []
     with Workers(workers) as pool:
-        plain = _cached(rival, Point(None, None), metric, cache, pool, batch_size)
-        baseline = {f"baseline_{key}": plain[key] for key in ("top1", "top5", "miou") if key in plain}
+        plain = _cached(rival, Point(None, None), benchmark, cache, pool, batch_size)
         for number, point in enumerate(points, 1):
-            record = _cached(rival, point, metric, cache, pool, batch_size, f"{number}/{len(points)} ")
-            described = _describe(point.codec, point.quality, getattr(rival, "split_point", ""))
-            reports.append({**about, **described, **{k: v for k, v in record.items() if k != "rows"}, **baseline})
-    return reports
+            found = _cached(rival, point, benchmark, cache, pool, batch_size, f"{number}/{len(points)} ")
+            records.append(_record(rival, benchmark, point, found, plain.scores, costs))
+    return records
 
 
-def _cached(rival: PixelRival, point: Point, metric: Callable[[], Any], cache: ResultCache, pool: Workers,
-            batch_size: int, position: str = "") -> dict[str, Any]:
+def _record(rival: PixelRival, benchmark: Any, point: Point, found: Outcome, baseline: dict, costs: dict) -> Record:
+    codec, mean = point.codec, found.bytes_per_image
+    per_pixel = 8 / rival.pixels
+    return Record(
+        benchmark.task, benchmark.name, found.images, found.scores, baseline, bpp=per_pixel * mean["payload"],
+        bpp_wire=per_pixel * sum(mean.values()), bytes_per_image=mean["payload"], device=str(rival.device),
+        split_point=getattr(rival, "split_point", None), codec=codec.name, quality=point.quality,
+        quality_name=codec.quality_name, chroma=codec.chroma, settings=codec.settings, seconds=found.seconds,
+        versions={codec.name: codec.version()},
+        more={"header_bytes_per_image": mean["header"], "container_bytes_per_image": mean["container"]},
+        costs=Costs(**costs, edge_seconds=found.edge_seconds, cloud_seconds=found.cloud_seconds))
+
+
+def _cached(rival: PixelRival, point: Point, benchmark: Any, cache: ResultCache, pool: Workers, batch_size: int,
+            position: str = "") -> Outcome:
     coded = (point.codec.name, point.codec.settings, point.codec.version(), point.quality) if point.codec else ()
     key = (code_id(), str(rival.device), rival.identity, *coded)
-    record = cache.read(point.name, key)
-    if record is None:
-        with tqdm(total=len(rival.dataset), unit="img", desc=position + point.name, dynamic_ncols=True) as bar:
-            record = _record(rival, point, run_point(rival, point, metric(), pool, batch_size, bar))
-        cache.write(point.name, key, record)
-    return record
+    content = cache.read(point.name, key, Outcome._fields)
+    if content is not None:
+        return Outcome(**content)
+    metric = TASKS[benchmark.task].metric(benchmark.num_classes)
+    with tqdm(total=len(rival.dataset), unit="img", desc=position + point.name, dynamic_ncols=True) as bar:
+        outcome = _outcome(rival, point, run_point(rival, point, metric, pool, batch_size, bar))
+    cache.write(point.name, key, outcome._asdict())
+    return outcome

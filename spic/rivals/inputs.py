@@ -8,6 +8,7 @@ import numpy as np
 
 from spic.errors import SpicError
 
+
 def check_rgb8(image: np.ndarray) -> np.ndarray:
     """The array itself when it is uint8 [H, W, 3]; SpicError otherwise."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -19,7 +20,7 @@ def check_rgb8(image: np.ndarray) -> np.ndarray:
 
 
 class HasQuality(Protocol):
-    """What of a codec `check_quality` looks at."""
+    """A codec, as far as its range of qualities goes."""
 
     name: str
     quality_name: str

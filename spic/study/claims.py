@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, told_rate
-from spic.curves.results import Comparison, Curve
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_text
+from spic.curves.comparison import Comparison, Curve
+from spic.record import Record
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
 
 HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
@@ -56,7 +57,7 @@ def spread_of(deltas: Iterable[Delta], unit: float = 1.0) -> Spread:
                   tuple(delta.note for delta in deltas if delta.note))
 
 
-def told_delta(delta: Delta, form: str, unit: float = 1.0) -> str:
+def delta_text(delta: Delta, form: str, unit: float = 1.0) -> str:
     return delta.note or f"{delta.value / unit:{form}}"
 
 
@@ -69,28 +70,28 @@ def deeper(measured: Measured) -> Finding:
     pairs = [(a, b) for a, b in (("S1", "S2"), ("S2", "S3")) if a in curves and b in curves]
     if not pairs:
         return Finding(ABSENT)
-    rates = [{"split point": name, **{f"bpp, {drop} below": told_rate(curve, _under(measured, drop)) for drop in DROPS}}
+    rates = [{"split point": name, **{f"bpp, {drop} below": rate_text(curve, _under(measured, drop)) for drop in DROPS}}
              for name, curve in curves.items()]
-    rows, verdicts, told = [], [], []
+    rows, verdicts, parts = [], [], []
     for deep, shallow in pairs:
         delta = bd_rate(curves[shallow], curves[deep])
         verdicts.append(judged(_votes(measured, curves[deep], curves[shallow], delta)))
-        told.append(f"{deep} < {shallow} {verdicts[-1]} (BD-rate {told_delta(delta, '+.1f')} %)")
-        rows.append({"curves": f"{deep} against {shallow}, shipped", "BD-rate (%)": told_delta(delta, "+.1f"),
+        parts.append(f"{deep} < {shallow} {verdicts[-1]} (BD-rate {delta_text(delta, '+.1f')} %)")
+        rows.append({"curves": f"{deep} against {shallow}, shipped", "BD-rate (%)": delta_text(delta, "+.1f"),
                      "verdict": verdicts[-1]})
-    return Finding(combined(verdicts), "; ".join(told), (rates, rows + _deeper_over_seeds(measured)))
+    return Finding(combined(verdicts), "; ".join(parts), (rates, rows + _deeper_over_seeds(measured)))
 
 
 def _deeper_over_seeds(measured: Measured) -> list[dict]:
-    """The study's own S1 and S2, where both were trained alike; told, not judged: their epochs may differ."""
+    """The study's own S1 and S2, where both were trained alike; shown, not judged: their epochs may differ."""
     common = set(measured.estimators.get("S1", ())) & set(measured.estimators.get("S2", ()))
     return [{"curves": f"S1 against S2, {name}", "verdict": "",
-             "BD-rate (%)": spread_of(_seeds(measured, bd_rate, f"S2 {name}", f"S1 {name}")).told("+.1f")}
+             "BD-rate (%)": spread_of(_seeds(measured, bd_rate, f"S2 {name}", f"S1 {name}")).text("+.1f")}
             for name in sorted(common)]
 
 
 def _under(measured: Measured, drop: float) -> float:
-    return measured.baseline - drop * measured.unit.drop
+    return measured.comparison.uncompressed(drop)
 
 
 def _votes(measured: Measured, deep: Curve, shallow: Curve, delta: Delta) -> list[bool]:
@@ -105,23 +106,23 @@ def _votes(measured: Measured, deep: Curve, shallow: Curve, delta: Delta) -> lis
 
 def unsupervised(measured: Measured) -> Finding:
     """Does training without labels cost at most one point of accuracy at equal bits?"""
-    rows, verdicts, told = [], [], []
+    rows, verdicts, parts = [], [], []
     shipped = by_name(measured.shipped())
-    for taught, free in (("S1", "US1"), ("S2", "US2")):
-        for estimator in sorted(set(measured.estimators.get(taught, ())) & set(measured.estimators.get(free, ()))):
-            deltas = _seeds(measured, bd_accuracy, f"{taught} {estimator}", f"{free} {estimator}")
+    for supervised, free in (("S1", "US1"), ("S2", "US2")):
+        for estimator in sorted(set(measured.estimators.get(supervised, ())) & set(measured.estimators.get(free, ()))):
+            deltas = _seeds(measured, bd_accuracy, f"{supervised} {estimator}", f"{free} {estimator}")
             spread = spread_of(deltas, measured.unit.drop)
             verdicts.append(judged_over_seeds(spread, lambda points: points >= -CLOSE))
-            told.append(f"{free} against {taught} {spread.told('+.2f', ' points')}")
-            rows.append({"curves": f"{free} against {taught}, {estimator}", "BD-accuracy (points)": spread.told("+.2f"),
+            parts.append(f"{free} against {supervised} {spread.text('+.2f', ' points')}")
+            rows.append({"curves": f"{free} against {supervised}, {estimator}", "BD-accuracy (points)": spread.text("+.2f"),
                          "over bpp": _interval(deltas), "verdict": verdicts[-1]})
-        if taught in shipped and free in shipped:
-            delta = bd_accuracy(shipped[taught], shipped[free])
-            rows.append({"curves": f"{free} against {taught}, shipped", "over bpp": _interval([delta]), "verdict": "",
-                         "BD-accuracy (points)": told_delta(delta, "+.2f", measured.unit.drop)})
+        if supervised in shipped and free in shipped:
+            delta = bd_accuracy(shipped[supervised], shipped[free])
+            rows.append({"curves": f"{free} against {supervised}, shipped", "over bpp": _interval([delta]), "verdict": "",
+                         "BD-accuracy (points)": delta_text(delta, "+.2f", measured.unit.drop)})
     if not rows:
         return Finding(ABSENT)
-    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(told) or "one training of each, no seeds yet",
+    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(parts) or "one training of each, no seeds yet",
                    (rows,))
 
 
@@ -143,23 +144,23 @@ def _interval(deltas: Sequence[Delta]) -> str:
 
 def estimators(measured: Measured) -> Finding:
     """Does training with the papers' estimator need fewer bits than with the heuristic, at equal accuracy?"""
-    rows, verdicts, told = [], [], []
+    rows, verdicts, parts = [], [], []
     for split_point, names in measured.estimators.items():
         for name in names if HEURISTIC in names and len(names) > 1 else []:
             deltas = _seeds(measured, bd_rate, f"{split_point} {HEURISTIC}", f"{split_point} {name}")
             spread = spread_of(deltas)
             verdict = judged_over_seeds(spread, lambda percent: percent < 0) if name != HEURISTIC else ""
             rows.append({"split point": split_point, "estimator": name,
-                         f"BD-rate against {HEURISTIC} (%)": spread.told("+.1f") if name != HEURISTIC else "0",
-                         "bpp, 1 below": rate_spread(measured, f"{split_point} {name}").told(".4g"),
+                         f"BD-rate against {HEURISTIC} (%)": spread.text("+.1f") if name != HEURISTIC else "0",
+                         "bpp, 1 below": rate_spread(measured, f"{split_point} {name}").text(".4g"),
                          f"beats {HEURISTIC}": verdict})
             if name == PAPERS:
                 verdicts.append(verdict)
             if name != HEURISTIC:
-                told.append(f"{split_point} {name} {spread.told('+.1f', ' %')}")
+                parts.append(f"{split_point} {name} {spread.text('+.1f', ' %')}")
     if not rows:
         return Finding(ABSENT)
-    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(told), (rows,))
+    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(parts), (rows,))
 
 
 def rate_spread(measured: Measured, name: str, variant: str = MAIN_VARIANT, drop: float = 1) -> Spread:
@@ -167,7 +168,7 @@ def rate_spread(measured: Measured, name: str, variant: str = MAIN_VARIANT, drop
     curves = [curve for seed in measured.seeds if (curve := measured.curve(name, seed, variant))]
     rates = [rate_at(curve, _under(measured, drop)) for curve in curves]
     return Spread(tuple(filter(math.isfinite, rates)),
-                  tuple(told_rate(curve, _under(measured, drop)) for curve, rate in zip(curves, rates)
+                  tuple(rate_text(curve, _under(measured, drop)) for curve, rate in zip(curves, rates)
                         if not math.isfinite(rate)))
 
 
@@ -206,8 +207,8 @@ def tables(measured: Measured) -> Finding:
     for variant in variants[1:]:
         found = _records(measured.shipped(variant))
         common = published.keys() & found.keys()
-        changed += sum(published[key][measured.unit.key] != found[key][measured.unit.key] for key in common)
-        savings[variant] = {s: [1 - found[key]["bpp"] / published[key]["bpp"] for key in common if key[0] == s]
+        changed += sum(published[key].accuracy != found[key].accuracy for key in common)
+        savings[variant] = {s: [1 - found[key].bpp / published[key].bpp for key in common if key[0] == s]
                             for s in split_points}
     rows = [{"split point": s, "points": len(next(iter(savings.values()))[s]),
              **{f"{_words(variant)} (% saved)": f"{statistics.fmean(saved[s]):.1%}"
@@ -219,7 +220,7 @@ def tables(measured: Measured) -> Finding:
     return Finding(HOLDS if means[best] > 0 and not changed else FAILS, sentence, (rows,))
 
 
-def _records(comparison: Comparison) -> dict[tuple[str, str], dict]:
+def _records(comparison: Comparison) -> dict[tuple[str, str], Record]:
     return {(curve.name, point.setting): point.records[0] for curve in comparison.curves for point in curve.points}
 
 
@@ -230,24 +231,24 @@ def _words(variant: str) -> str:
 
 def recipe(measured: Measured) -> Finding:
     """Are our best recipe's bits at most half of the published one's, at one point under the uncompressed accuracy?"""
-    rows, verdicts, told = [], [], []
+    rows, verdicts, parts = [], [], []
     for split_point, names in measured.estimators.items():
         published = [(name, PUBLISHED_VARIANT) for name in (PAPERS, HEURISTIC) if name in names]
         ours = [(OURS, variant) for variant in OUR_VARIANTS if OURS in names and measured.trained(variant)]
         rates = {key: rate_spread(measured, f"{split_point} {key[0]}", key[1]) for key in published + ours}
         found = {key: rate for key, rate in rates.items() if rate.values}
         rows += [{"split point": split_point, "trained with": name, "coded with": _words(variant),
-                  "bpp, 1 below": rate.told(".4g"), **_against_papers(measured, split_point, names, name, variant)}
+                  "bpp, 1 below": rate.text(".4g"), **_against_papers(measured, split_point, names, name, variant)}
                  for (name, variant), rate in rates.items() if published and ours]
         best = [_cheapest(found, keys) for keys in (published, ours)]
         if all(best):
             ratio = _ratio(measured, split_point, *best)
             verdicts.append(judged_over_seeds(ratio, lambda share: share <= HALF))
             theirs, mine = (f"{name}, {_words(variant)}" for name, variant in best)
-            told.append(f"{split_point}: {mine} needs {ratio.told('.2f')} times the bits of {theirs}")
+            parts.append(f"{split_point}: {mine} needs {ratio.text('.2f')} times the bits of {theirs}")
     if not rows:
         return Finding(ABSENT)
-    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(told), (rows,))
+    return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(parts), (rows,))
 
 
 def _cheapest(rates: dict[tuple, Spread], keys: list[tuple[str, str]]) -> tuple[str, str] | None:
@@ -260,7 +261,7 @@ def _against_papers(measured: Measured, split_point: str, names: list[str], name
         return {}
     deltas = _seeds(measured, bd_rate, f"{split_point} {PAPERS}", f"{split_point} {name}", (PUBLISHED_VARIANT, variant))
     own = (name, variant) == (PAPERS, PUBLISHED_VARIANT)
-    return {f"BD-rate against {PAPERS} (%)": "0" if own else spread_of(deltas).told("+.1f")}
+    return {f"BD-rate against {PAPERS} (%)": "0" if own else spread_of(deltas).text("+.1f")}
 
 
 def _ratio(measured: Measured, split_point: str, published: tuple[str, str], ours: tuple[str, str]) -> Spread:

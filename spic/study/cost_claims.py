@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from spic.record import Costs
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, Finding, combined, judged
 from spic.study.measured import Measured
 
@@ -13,32 +14,32 @@ QUICK = 0.10  # of the time of training the network, for training one point
 
 def cost(measured: Measured) -> Finding:
     """Is the encoder at most 5 % of the front, and the training of a point at most 10 % of the network's?"""
-    costs = measured.costs()
-    if not costs:
+    effort = measured.effort()
+    if effort is None:
         return Finding(ABSENT)
-    rows = costs["costs"]
-    shares = {key: max(row[f"encoder_{key}"] / row[f"front_{key}"] for row in rows) for key in ("parameters", "macs")}
-    table = [{"split point": row["split_point"], "stride x channels": f"{row['stride']} x {row['channels']}",
-              "front": _size(row, "front"), "encoder": _size(row, "encoder"), "decoder": _size(row, "decoder"),
-              "encoder / front": _share(row)} for row in rows]
-    times, share = _training(measured, costs["network"]["training_seconds"])
+    shares = {key: max(_share(point.costs, key) for point in effort.points) for key in ("parameters", "macs")}
+    table = [{"split point": point.split_point, "stride x channels": f"{point.stride} x {point.channels}",
+              **{part: _size(point.costs, part) for part in ("front", "encoder", "decoder")},
+              "encoder / front": ", ".join(f"{_share(point.costs, key):.1%}" for key in shares)} for point in effort.points]
+    times, share = _training(measured, effort.training_seconds)
     units = judged([value <= CHEAP for value in shares.values()])
     sentence = (f"the encoder has at most {shares['parameters']:.1%} of the front's parameters and "
-                f"{shares['macs']:.1%} of its multiply-accumulates; training time {_told(share)}")
+                f"{shares['macs']:.1%} of its multiply-accumulates; training time {_share_text(share)}")
     training = OPEN if share is None else HOLDS if share <= QUICK else FAILS
     return Finding(combined([units, training]), sentence, (table, times) if times else (table,))
 
 
-def _size(row: dict, part: str) -> str:
-    return f"{row[f'{part}_parameters']:,} parameters, {row[f'{part}_macs'] / 1e6:,.2f} MMACs"
+def _size(costs: Costs, part: str) -> str:
+    parameters, macs = (getattr(costs, f"{part}_{key}") for key in ("parameters", "macs"))
+    return f"{parameters:,} parameters, {macs / 1e6:,.2f} MMACs"
 
 
-def _share(row: dict) -> str:
-    shares = [row[f"encoder_{key}"] / row[f"front_{key}"] for key in ("parameters", "macs")]
-    return ", ".join(f"{share:.1%}" for share in shares)
+def _share(costs: Costs, key: str) -> float:
+    """Of the front's parameters or macs, what the encoder adds."""
+    return getattr(costs, f"encoder_{key}") / getattr(costs, f"front_{key}")
 
 
-def _told(share: float | None) -> str:
+def _share_text(share: float | None) -> str:
     return "not measured yet" if share is None else f"of a point at most {share:.1%} of the network's"
 
 
@@ -57,23 +58,24 @@ def _training(measured: Measured, network: float) -> tuple[list[dict], float | N
 
 def switching(measured: Measured) -> Finding:
     """Does a change of the rate leave the network in memory alone, and cost less time than loading it?"""
-    costs = measured.costs()
-    if not costs:
+    effort = measured.effort()
+    if effort is None:
         return Finding(ABSENT)
-    load, rows, memory = costs["network"]["load_seconds"], costs["costs"], 4 * costs["network"]["parameters"]
-    table = [{"split point": row["split_point"], "stride x channels": f"{row['stride']} x {row['channels']}",
-              "ms to switch": f"{1e3 * row['switch_seconds']:.1f}", "ms to load the network": f"{1e3 * load:.1f}",
-              "bottleneck in memory (kB)": f"{_bytes(row) / 1e3:.1f}",
-              "its file (kB)": f"{row['bottleneck_bytes'] / 1e3:.1f}",
+    load, memory = effort.load_seconds, 4 * effort.parameters
+    table = [{"split point": point.split_point, "stride x channels": f"{point.stride} x {point.channels}",
+              "ms to switch": f"{1e3 * point.switch_seconds:.1f}", "ms to load the network": f"{1e3 * load:.1f}",
+              "bottleneck in memory (kB)": f"{_bytes(point.costs) / 1e3:.1f}",
+              "its file (kB)": f"{point.costs.bottleneck_bytes / 1e3:.1f}",
               "network in memory (kB)": f"{memory / 1e3:,.0f}",
-              "network untouched": "yes" if row["network_untouched"] else "no"} for row in rows]
-    slowest, share = max(row["switch_seconds"] for row in rows), max(map(_bytes, rows)) / memory
+              "network untouched": "yes" if point.network_untouched else "no"} for point in effort.points]
+    slowest = max(point.switch_seconds for point in effort.points)
+    share = max(_bytes(point.costs) for point in effort.points) / memory
     sentence = (f"switching takes at most {1e3 * slowest:.0f} ms, loading the network {1e3 * load:.0f} ms; a "
                 f"bottleneck needs at most {share:.1%} of the network's memory")
-    votes = [row["network_untouched"] and row["switch_seconds"] < load for row in rows]
+    votes = [point.network_untouched and point.switch_seconds < load for point in effort.points]
     return Finding(judged(votes), sentence, (table,))
 
 
-def _bytes(row: dict) -> int:
+def _bytes(costs: Costs) -> int:
     """Of a bottleneck's parameters in memory, float32."""
-    return 4 * (row["encoder_parameters"] + row["decoder_parameters"])
+    return 4 * (costs.encoder_parameters + costs.decoder_parameters)

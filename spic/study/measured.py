@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spic.curves.results import TASKS, Comparison, Curve, Task, read
+from spic.curves.comparison import Comparison, Curve, read
 from spic.errors import SpicError
-from spic.study import plan
-from spic.study.measure import costs_file, curves, records
+from spic.study import effort, plan
+from spic.study.evaluation import curves, effort_file, records
 from spic.study.train import folder, logs
+from spic.tasks import Score
 
 PUBLISHED_VARIANT, MAIN_VARIANT = "huffman-shared", "rans-shared"
 
@@ -34,7 +35,7 @@ class Spread:
     def deviation(self) -> float:
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
-    def told(self, form: str, unit: str = "") -> str:
+    def text(self, form: str, unit: str = "") -> str:
         """Mean and standard deviation over the seeds, or the reason why there is none."""
         if not self.values:
             return ", ".join(sorted(set(self.notes))) or "not measured yet"
@@ -58,8 +59,8 @@ class Measured:
         return folder(self.runs, self.benchmark)
 
     @property
-    def unit(self) -> Task:
-        return TASKS[self.task]
+    def unit(self) -> Score:
+        return self.comparison.unit
 
     def shipped(self, variant: str = MAIN_VARIANT) -> Comparison | None:
         """The shipped points, a curve per split point."""
@@ -89,9 +90,9 @@ class Measured:
         return comparison.curves[0] if comparison else None
 
     @cached_property
-    def baseline(self) -> float:
-        comparison = self.trained() or self.shipped()
-        return comparison.baseline
+    def comparison(self) -> Comparison:
+        """Any curves there are: for what all of them share, the uncompressed accuracy and its unit."""
+        return self.trained() or self.shipped()
 
     def last_lines(self) -> dict[tuple[str, str], list[dict]]:
         """(split point, estimator) -> of each training, the log's last line with the seconds of all its epochs."""
@@ -103,9 +104,9 @@ class Measured:
                 lines[split_point, what["estimator"]].append(_summed(log))
         return lines
 
-    def costs(self) -> dict | None:
-        path = costs_file(self.root, self.task)
-        return json.loads(path.read_text()) if path.exists() else None
+    def effort(self) -> effort.Effort | None:
+        path = effort_file(self.root, self.task)
+        return effort.read(path) if path.exists() else None
 
 
 def _read(files: list[Path]) -> Comparison | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from spic.errors import SpicError
-from spic.files import write_whole
+from spic.files import write_json
 from spic.training import grid
 from spic.training.grid import Job
 from spic.training.rate import ESTIMATORS
@@ -42,7 +42,7 @@ def trials(benchmark: str, only: Iterable[str] = (), seeds: Iterable[int] | None
     if benchmark not in study:
         raise SpicError(f"unknown benchmark {benchmark!r}; {path.name} has: {', '.join(study)}")
     found = [trial for task, part in study[benchmark].items() for split_point, row in part["rows"].items()
-             for seed in (part["seeds"] if seeds is None else seeds)
+             for seed in (part["seeds"] if seeds is None else dict.fromkeys(seeds))
              for trial in _curves(task, benchmark, split_point, row, seed)]
     _check_names(only, found)
     chosen = [trial for trial in found if not only or _names(trial) & set(only)]
@@ -91,7 +91,7 @@ def note(root: Path, planned: Iterable[Trial]) -> None:
         if differing:
             raise SpicError(f"{root / TRIALS}: {trial.job.name} was trained otherwise ({'; '.join(differing)}); "
                             "choose another --runs folder, or delete this one")
-    write_whole(root / TRIALS, (json.dumps(known, indent=1) + "\n").encode())
+    write_json(root / TRIALS, known)
 
 
 def read_notes(root: Path) -> dict[str, dict]:

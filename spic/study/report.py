@@ -7,15 +7,14 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from spic.curves.__main__ import write_figure
-from spic.curves.results import Comparison
+from spic.curves.command import write_figure
+from spic.curves.comparison import Comparison
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.published import audit, audit_report
@@ -33,27 +32,32 @@ CLAIMS = {"deeper": claims.deeper, "unsupervised": claims.unsupervised, "estimat
 BLOCK = re.compile(r"<!-- study: (?P<name>[^\n]+?) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
-def report(args: argparse.Namespace) -> None:
-    """Print every finding, draw the figures, and put both into their places in the page."""
-    check_writable(args.output)
-    page = args.output.read_text() if args.output.exists() else ""
+def report(runs: Path, output: Path, figures: Path, catalogue: Path) -> None:
+    """Print every finding, draw the figures into a folder, and put both into their places in the page ``output``.
+
+    catalogue: the dict.yaml that lists the imported published points, for the audit.
+    """
+    check_writable(output)
+    page = output.read_text() if output.exists() else ""
     if not BLOCK.search(page):
-        raise SpicError(f"{args.output}: has no place for findings (<!-- study: ... -->); choose docs/reproduction.md")
+        raise SpicError(f"{output}: has no place for findings (<!-- study: ... -->); choose docs/reproduction.md")
+    if not (measured_sets := sets(runs)):
+        raise SpicError(f"{runs}: nothing was measured there; run spic study measure first, or name another --runs")
     texts = {}
-    for measured in sets(args.runs):
-        figures = draw(measured, args.figures)
+    for measured in measured_sets:
+        drawn = draw(measured, figures)
         for name, claim in CLAIMS.items():
             finding = claim(measured)
-            text = rendered(finding, _links(figures.get(name, []), args.output))
+            text = rendered(finding, _links(drawn.get(name, []), output))
             print(f"## {name} {measured.name}\n{text}")
             if finding.verdict != ABSENT:
                 texts[f"{name} {measured.name}"] = text
-    texts |= _audit(args.points)
+    texts |= _audit(catalogue)
     page = spliced(page, texts)
     page = spliced(page, {"summary": table(summary(page)) + "\n"})
-    write_whole(args.output, page.encode())
+    write_whole(output, page.encode())
     for name in texts.keys() - {match["name"] for match in BLOCK.finditer(page)}:
-        print(f"note: {args.output} has no place for: {name}")
+        print(f"note: {output} has no place for: {name}")
 
 
 def rendered(finding: Finding, links: Iterable[str] = ()) -> str:

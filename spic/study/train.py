@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from spic.study import plan
 from spic.training import grid
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where grid.train_all reads pictures, keeps checkpoints and logs, and writes weights; how many trainings at a time."""
+
+    data: Path | None
+    runs: Path
+    output: Path
+    processes: int
 
 
 def folder(runs: Path, benchmark: str) -> Path:
@@ -18,10 +29,14 @@ def logs(runs: Path, benchmark: str) -> Path:
     return folder(runs, benchmark) / "logs"
 
 
-def train(args: argparse.Namespace) -> None:
-    """The front's features are computed once for all trainings, and kept for the next command."""
-    trials = plan.trials(args.benchmark, args.only, args.seeds)
-    root = folder(args.runs, args.benchmark)
+def train(runs: Path, benchmark: str, data: Path | None = None, *, only: Iterable[str] = (),
+          seeds: Iterable[int] | None = None, processes: int = 1) -> None:
+    """Train what is not trained yet. only: split points, or curves such as S1/l1. seeds: instead of study.yaml's.
+
+    The front's features are computed once for all trainings, and kept for the next command.
+    """
+    trials = plan.trials(benchmark, only, seeds)
+    root = folder(runs, benchmark)
     plan.note(root, trials)
-    places = {"data": args.data, "runs": logs(args.runs, args.benchmark), "output": root, "processes": args.processes}
-    grid.train_all([trial.job for trial in trials], argparse.Namespace(**places))
+    places = Places(data, logs(runs, benchmark), root, processes)
+    grid.train_all([trial.job for trial in trials], places)

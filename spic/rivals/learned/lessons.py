@@ -12,7 +12,7 @@ from spic.errors import SpicError
 from spic.networks import cut_many
 from spic.training.distortion import answer, distill_loss, task_loss
 
-DENSITY_LR = 5.0  # times that of the other layers: densities have few parameters and a far way to go
+DENSITY_LR = 5.0  # times that of the other layers: densities have few parameters, and they begin far from where they end
 
 
 def bits_per_pixel(likelihoods: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -46,14 +46,14 @@ class Autoencoding:
 
 
 class Distilling:
-    """The student's first stage: features like the frozen network's, at its own station and at later ones (taps).
+    """The student's first stage: features like the frozen network's, where it ends and at later modules (taps).
 
     Each error is relative to the feature's variance, so that beta means the same for every network.
     """
 
     def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
         self.learning, self.groups, self.weight = {"model": model.train()}, _groups(model), weight
-        (self.front, *self.later), _ = cut_many(network, [recipe.station, *recipe.taps])
+        (self.front, *self.later), _ = cut_many(network, [recipe.cut, *recipe.taps])
 
     def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         x = normalise(images, rounding=SCALED)
@@ -61,10 +61,10 @@ class Distilling:
         student, errors = out["feature"], []
         with torch.no_grad():
             teacher = self.front(x)
-        for station in (nn.Identity(), *self.later):
-            student = station(student)
+        for stretch in (nn.Identity(), *self.later):
+            student = stretch(student)
             with torch.no_grad():
-                teacher = station(teacher)
+                teacher = stretch(teacher)
             errors.append(F.mse_loss(student.float(), teacher.float()) / teacher.float().var().clamp_min(1e-6))
         error, bpp = sum(errors) / len(errors), bits_per_pixel(out["likelihoods"], images)
         return {"loss": error + self.weight * bpp, "bpp": bpp, "error": error}
@@ -80,7 +80,7 @@ class Finetuning:
     def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
         self.model = model.eval().requires_grad_(False)
         model.decoder.requires_grad_(True)
-        (self.front,), (self.teacher,) = cut_many(network, [recipe.station])
+        (self.front,), (self.teacher,) = cut_many(network, [recipe.cut])
         self.learning, self.rest = {"decoder": model.decoder}, self.teacher
         if recipe.finetune == "all":
             self.rest = model.rest.eval().requires_grad_(True)

@@ -35,7 +35,7 @@ class Density(_FullPrecision, EntropyBottleneck):
 
 
 class Gaussian(_FullPrecision, GaussianConditional):
-    """Zero-mean Gaussians, whose scales the hyperprior tells."""
+    """Zero-mean Gaussians, whose scales come from the hyperprior."""
 
 
 class _Picture:
@@ -83,7 +83,7 @@ class Variational(_Picture, FactorizedPrior):
 
 
 class Hyperprior(_Picture, ScaleHyperprior):
-    """The scale hyperprior of Ballé et al. 2018: a second, coarser string tells the spread of the first."""
+    """The scale hyperprior of Ballé et al. 2018: a second, coarser string holds the spread of the first."""
 
     strings = 2
 
@@ -130,7 +130,7 @@ class Student(CompressionModel):
         _, channels, height, width = front(torch.zeros(1, 3, side, side)).shape
         halvings = round(math.log2(side / height))
         if height != width or height << halvings != side or not 2 <= halvings <= 5:
-            raise SpicError(f"--station: a feature of {height}x{width} for {side}x{side} pixels cannot be replaced")
+            raise SpicError(f"--cut: a feature of {height}x{width} for {side}x{side} pixels cannot be replaced")
         return {"hidden": hidden, "latent": latent, "channels": channels, "halvings": halvings}
 
     def edge_modules(self) -> list[nn.Module]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from spic.errors import SpicError
 
 FINETUNED = ("decoder", "all")
+STUDENTS_OWN = ("cut", "taps", "finetune", "finetune_epochs", "finetune_lr")  # settings that picture codecs have not
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Recipe:
     ``lambdas``: for pictures the weight of 255² · mean squared error against bpp (compressai's scale); for the student
     the weight of bpp against the features' error relative to their variance (beta in its paper).
     An epoch is ``epoch_size`` random crops of ``limit`` pictures; ``epochs`` from scratch, ``refine`` from a neighbour.
-    The student alone: it replaces the network up to ``station`` and is judged there, and at later ``taps`` as in its
-    paper (they need a longer training); ``finetune`` says what its second stage changes.
+    The student alone: it replaces the network up to ``cut`` (a module) and is judged there, and at later ``taps`` as in
+    its paper (they need a longer training); ``finetune`` says what its second stage changes.
     """
 
     lambdas: tuple[float, ...]
@@ -31,7 +32,7 @@ class Recipe:
     lr: float = 1e-3
     limit: int = 2000
     seed: int = 0
-    station: str = ""
+    cut: str = ""
     taps: tuple[str, ...] = ()
     finetune: str = "decoder"
     finetune_epochs: int = 0
@@ -43,6 +44,7 @@ class Recipe:
             _require(0 < value < 1e6, name, value, "must be a number above 0")
         for name in ("hidden", "latent"):
             _require(getattr(self, name) <= 1024, name, getattr(self, name), "must be at most 1024")
+        _require(self.seed < 2**32, "seed", self.seed, f"must be below {2**32}")
         _require(0 < len(self.lambdas) <= 255, "lambdas", self.lambdas, "1 to 255 numbers: a byte tells which")
 
 
@@ -52,10 +54,10 @@ def _require(condition: bool, name: str, value, what: str) -> None:
 
 
 _PICTURES = Recipe((0.025, 0.0067, 0.0018, 0.0005), hidden=48, latent=96, epochs=160, refine=30)
-_STUDENT = Recipe((0.03, 0.1, 0.3, 1.0), hidden=48, latent=24, epochs=14, refine=4, lr=2e-3, station="layer2.3",
+_STUDENT = Recipe((0.03, 0.1, 0.3, 1.0), hidden=48, latent=24, epochs=14, refine=4, lr=2e-3, cut="layer2.3",
                   finetune_epochs=3)
 # behind dilated stages a crop of the second lesson costs four times as much
-_SEGMENTING_STUDENT = replace(_STUDENT, epochs=10, refine=3, finetune_epochs=1, limit=400, station="backbone.layer2.3")
+_SEGMENTING_STUDENT = replace(_STUDENT, epochs=10, refine=3, finetune_epochs=1, limit=400, cut="backbone.layer2.3")
 
 CURVES = {"variational": "Variational", "hyperprior": "Scale hyperprior", "student": "Entropic Student"}
 EXPECTED = ("variational", "student")  # rivals of the paper's figures: named where they are missing

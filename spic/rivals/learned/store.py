@@ -14,15 +14,14 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from spic.rivals.learned import networks as rivals
-from spic.rivals.learned.recipes import CURVES
 from spic.benchmarks import Benchmark
-from spic.networks.weights import load_strictly
-from spic.errors import SpicError
-from spic.files import record_checksums, sha256, verify_file, write_whole
+from spic.errors import SpicError, reason
+from spic.files import record_checksums, sha256, verify_file, write_json, write_whole
 from spic.networks import NETWORKS, cut
 from spic.points import ROOT
-from spic.networks.weights import fingerprint
+from spic.networks.weights import fingerprint, load_strictly
+from spic.rivals.learned import networks as rivals
+from spic.rivals.learned.recipes import CURVES
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,14 @@ def write(job, rate: int, architecture: dict, model: nn.Module) -> Path:
     options = {"model": job.model, "architecture": architecture, "recipe": asdict(job.recipe), "rates": rate + 1,
                "network": fingerprint(job.network) if job.network else None}
     listed = options_file(job.root, job.benchmark, job.model)
-    write_whole(listed, (json.dumps(options, indent=1) + "\n").encode())
+    write_json(listed, options)
     record_checksums(job.benchmark.name, [path, listed], job.root)
     return path
 
 
 def read(root: Path, benchmark: Benchmark, model: str) -> Trained:
     """A rival's files, checked; SpicError that says what to do when they are absent or altered."""
-    advice = f"train it: python -m spic.rivals.learned train --model {model} --task {benchmark.task} " \
+    advice = f"train it: spic rivals learned train --model {model} --task {benchmark.task} " \
              f"--benchmark {benchmark.name}"
     listed = verify_file(options_file(root, benchmark, model), benchmark.name, advice, root)
     files = []
@@ -91,14 +90,14 @@ def read(root: Path, benchmark: Benchmark, model: str) -> Trained:
         loaded = tuple(_load(benchmark, options, path) for path in files)
         digest = "-".join(sha256(path)[:6] for path in files)
         return Trained(model, loaded, options["recipe"], options["network"], digest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SpicError(f"{listed}: not the options of a {model} ({error}); {advice}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise SpicError(f"{listed}: not the options of a {model} ({reason(error)}); {advice}") from None
 
 
 def _load(benchmark: Benchmark, options: dict, path: Path) -> nn.Module:
     model = rivals.NETWORKS[options["model"]](**options["architecture"])
     if options["recipe"]["finetune"] == "all":
         empty = NETWORKS[benchmark.task](benchmark.width, benchmark.num_classes)
-        model.rest = cut(empty, options["recipe"]["station"])[1]
+        model.rest = cut(empty, options["recipe"]["cut"])[1]
     load_strictly(model, load_file(path), path)
     return model.eval().requires_grad_(False)

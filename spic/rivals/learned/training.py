@@ -48,7 +48,7 @@ class Job:
     @cached_property
     def network(self) -> nn.Module | None:
         """The frozen network; picture codecs need none."""
-        if not self.recipe.station:
+        if not self.recipe.cut:
             return None
         return self.benchmark.build_network(self.backbone_weights).to(memory_format=torch.channels_last)
 
@@ -58,7 +58,7 @@ class Job:
         return read_pictures(source.open(self.data, source.bottlenecks, self.recipe.limit), self.recipe.crop)
 
     def architecture(self) -> dict:
-        front = cut(self.network, self.recipe.station)[0] if self.network else None
+        front = cut(self.network, self.recipe.cut)[0] if self.network else None
         return NETWORKS[self.model].architecture(front, self.recipe.hidden, self.recipe.latent)
 
     def checkpoint(self, rate: int, stage: int) -> Run:
@@ -126,7 +126,7 @@ def _train_rate(job: Job, rate: int, model: nn.Module) -> nn.Module:
     finished = copy.deepcopy(model)
     finished.update(force=True, update_quantiles=True)
     if recipe.finetune == "all":
-        finished.rest = copy.deepcopy(cut(job.network, recipe.station)[1])
+        finished.rest = copy.deepcopy(cut(job.network, recipe.cut)[1])
     for stage, lesson in enumerate(later, 1):
         lesson = lesson(finished, recipe.lambdas[rate], job.network, recipe)
         _fit(job, lesson, rate, stage, recipe.finetune_epochs)

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spic.errors import SpicError
-from spic.files import write_whole
+from spic.files import stamp, write_json
 
 SAMPLED_IMAGES = 16
 PACKAGE = Path(__file__).parents[1]
-DECISIVE = ("metrics.py", *(f"rivals/{name}.py" for name in ("anatomy", "codecs", "evaluate", "features", "inputs", "video",
+DECISIVE = ("costs.py", *(f"rivals/{name}.py" for name in ("anatomy", "codecs", "evaluate", "features", "inputs", "video",
                                                                "learned/codec", "learned/networks")))
 
 
@@ -31,23 +30,16 @@ def _digest(*chunks: bytes) -> str:
 @cache
 def code_id() -> str:
     """The sources that turn pictures into bytes and scores: a result of other code is no result of this one."""
-    return _digest(*((PACKAGE / name).read_bytes() for name in DECISIVE))
-
-
-def _stat(path: str) -> os.stat_result:
-    try:
-        return os.stat(path)
-    except OSError as error:
-        raise SpicError(f"{path}: cannot be read ({error.strerror})") from None
+    tasks = sorted((PACKAGE / "tasks").glob("*.py"))
+    return _digest(*(path.read_bytes() for path in [*(PACKAGE / name for name in DECISIVE), *tasks]))
 
 
 def dataset_id(dataset: Any) -> str:
-    """Length, size and time of every file where there are files, pixels and labels of some images spread over the set."""
-    files = [_stat(path) for path in getattr(dataset, "paths", [])]
-    stamps = repr([(file.st_size, file.st_mtime_ns) for file in files])
+    """Changes with the data set: its length, its files where it has any, pixels and labels of some images all over it."""
+    files = stamp(getattr(dataset, "paths", []))
     chosen = sorted({round(i) for i in np.linspace(0, len(dataset) - 1, SAMPLED_IMAGES)})
     samples = [np.asarray(array) for index in chosen for array in (dataset.pixels(index), dataset.label(index))]
-    return _digest(f"{len(dataset)} {stamps}".encode(), *(np.ascontiguousarray(array).tobytes() for array in samples))
+    return _digest(f"{len(dataset)} {files}".encode(), *(np.ascontiguousarray(array).tobytes() for array in samples))
 
 
 class ResultCache:
@@ -59,19 +51,16 @@ class ResultCache:
     def _path(self, name: str, key: tuple) -> Path:
         return self.folder / f"{name.replace(' ', '-')}-{_digest(repr(key).encode())}.json"
 
-    def read(self, name: str, key: tuple) -> dict[str, Any] | None:
+    def read(self, name: str, key: tuple, entries: Iterable[str]) -> dict[str, Any] | None:
+        """The point's content, a dict with exactly these entries; None where there is none that reads."""
         if self.folder is None:
             return None
         try:
-            return json.loads(self._path(name, key).read_text())
-        except (OSError, ValueError):
+            content = json.loads(self._path(name, key).read_text())
+        except (OSError, ValueError, RecursionError):
             return None
+        return content if isinstance(content, dict) and set(content) == set(entries) else None
 
-    def write(self, name: str, key: tuple, record: dict[str, Any]) -> None:
-        if self.folder is None:
-            return
-        path = self._path(name, key)
-        try:
-            write_whole(path, json.dumps(record).encode())
-        except OSError as error:
-            raise SpicError(f"cannot write {path} ({error.strerror}); choose another folder for results") from None
+    def write(self, name: str, key: tuple, content: dict[str, Any]) -> None:
+        if self.folder is not None:
+            write_json(self._path(name, key), content)

@@ -7,8 +7,8 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, bound_at, rate_at, told_rate
-from spic.curves.results import Comparison, Curve, Point
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, bound_at, rate_at, rate_text
+from spic.curves.comparison import Comparison, Curve, Point
 
 LINKS = {"50 kbit/s": 50e3, "200 kbit/s": 200e3, "1 Mbit/s": 1e6, "5 Mbit/s": 5e6, "20 Mbit/s": 20e6,
          "100 Mbit/s": 100e6}
@@ -28,7 +28,7 @@ def points(comparison: Comparison) -> Table:
     return [
         {
             "task": comparison.task, "benchmark": comparison.benchmark, "curve": curve.name, "setting": point.setting,
-            "bpp": point.mean("bpp") if point.records else point.bpp, "bpp_wire": point.bpp_wire,
+            "bpp": point.bpp if math.isnan(point.payload_bpp) else point.payload_bpp, "bpp_wire": point.bpp_wire,
             comparison.unit.key: point.accuracy, f"baseline_{comparison.unit.key}": comparison.baseline,
             "seeds": point.seeds, f"{comparison.rate}_deviation": point.bpp_deviation,
             f"{comparison.unit.key}_deviation": point.accuracy_deviation,
@@ -38,7 +38,7 @@ def points(comparison: Comparison) -> Table:
     ]
 
 
-def _told(delta: Delta, form: str) -> str:
+def _value(delta: Delta, form: str) -> str:
     return delta.note or format(delta.value, form)
 
 
@@ -56,8 +56,8 @@ def deltas(comparison: Comparison, anchors: Sequence[str] = ()) -> Table:
                 continue
             rate, gain = bd_rate(anchor, test), bd_accuracy(anchor, test)
             rows.append({
-                "anchor": anchor.name, "curve": test.name, "BD-rate (%)": _told(rate, "+.2f"),
-                f"over {comparison.unit.key}": _interval(rate, form), "BD-accuracy": _told(gain, "+" + form),
+                "anchor": anchor.name, "curve": test.name, "BD-rate (%)": _value(rate, "+.2f"),
+                f"over {comparison.unit.key}": _interval(rate, form), "BD-accuracy": _value(gain, "+" + form),
                 "over bpp": _interval(gain, ".4g"),
             })
     return rows
@@ -65,7 +65,7 @@ def deltas(comparison: Comparison, anchors: Sequence[str] = ()) -> Table:
 
 def rates_at_equal_accuracy(comparison: Comparison) -> Table:
     """Bits per pixel each curve needs at one point under the uncompressed network, and against the cheapest."""
-    accuracy = comparison.baseline - comparison.unit.drop
+    accuracy = comparison.uncompressed(drop=1)
     rates = {curve.name: rate_at(curve, accuracy) for curve in comparison.curves}
     least = min((rate for rate in rates.values() if math.isfinite(rate)), default=math.nan)
     named = f"bpp at {accuracy:.{comparison.unit.digits}f}"
@@ -75,7 +75,7 @@ def rates_at_equal_accuracy(comparison: Comparison) -> Table:
         return known[0] if known else math.inf
 
     return [
-        {"curve": curve.name, named: told_rate(curve, accuracy),
+        {"curve": curve.name, named: rate_text(curve, accuracy),
          "times the least": f"{rates[curve.name] / least:.1f}" if math.isfinite(rates[curve.name]) else ""}
         for curve in sorted(comparison.curves, key=place)
     ]
@@ -83,21 +83,19 @@ def rates_at_equal_accuracy(comparison: Comparison) -> Table:
 
 def _seconds(point: Point, key: str, stages: Iterable[str]) -> float:
     """Seconds per image: the latency of one image where it was measured, else the run's sum divided by its images."""
-    latency = point.mean(key)
+    latency = point.cost(key)
     if math.isfinite(latency) or not point.records:
         return latency
     record = point.records[0]
-    spent = record.get("seconds", {})
-    found = [spent[stage] for stage in stages if stage in spent]
-    return sum(found) / record["images"] if found and record.get("images") else math.nan
+    found = [record.seconds[stage] for stage in stages if stage in record.seconds]
+    return sum(found) / record.images if found else math.nan
 
 
 def sent_bytes(point: Point) -> float:
     """Mean bytes per image on the wire: payload and all that travels with it; uncoded values as float32."""
-    ratio = point.mean("bpp_wire") / point.mean("bpp") if point.mean("bpp") else math.nan
-    uncoded = point.mean("uncoded_values_per_image")
-    coded = point.mean("bytes_per_image") * (ratio if math.isfinite(ratio) else 1.0)
-    return coded + (UNCODED_BYTES * uncoded if math.isfinite(uncoded) else 0)
+    payload = point.mean(lambda record: record.bytes_per_image)
+    ratio = point.bpp_wire / point.payload_bpp if point.payload_bpp else 1.0
+    return payload * ratio + UNCODED_BYTES * point.mean(lambda record: record.uncoded_values_per_image)
 
 
 def time_to_answer(comparison: Comparison) -> Table:
@@ -105,7 +103,7 @@ def time_to_answer(comparison: Comparison) -> Table:
     rows = []
     for curve in comparison.curves:
         for point in curve.drawable():
-            edge = _seconds(point, "edge_seconds", EDGE_STAGES if "codec" not in point.records[0] else ("encode",))
+            edge = _seconds(point, "edge_seconds", EDGE_STAGES if not point.records[0].codec else ("encode",))
             cloud = _seconds(point, "cloud_seconds", CLOUD_STAGES)
             size = sent_bytes(point)
             waits = {link: _milliseconds(edge + 8 * size / speed + cloud) for link, speed in LINKS.items()}
@@ -124,17 +122,17 @@ def _milliseconds(seconds: float) -> str:
 def edge_cost(comparison: Comparison) -> Table:
     """Bits, accuracy and what the edge pays: parameters, multiply-accumulates, latency.
 
-    What the bottleneck adds is told in percent: encoder (on the edge) and decoder (in the cloud) of the front, and the
+    What the bottleneck adds is in percent: encoder (on the edge) and decoder (in the cloud) of the front, and the
     bytes of its weights file of those of the backbone.
     """
     return [
         {
             "curve": curve.name, "setting": point.setting, "bpp": f"{point.bpp:.4g}",
             comparison.unit.key: f"{point.accuracy:.{comparison.unit.digits}f}",
-            "edge parameters": _count(point.mean("edge_parameters")),
-            "edge MMACs": _count(point.mean("edge_macs"), 1e6),
+            "edge parameters": _count(point.cost("edge_parameters")),
+            "edge MMACs": _count(point.cost("edge_macs"), 1e6),
             "edge ms": _milliseconds(_seconds(point, "edge_seconds", EDGE_STAGES)),
-            **{title: _percent(point.mean(part), point.mean(whole)) for title, (part, whole) in SHARES.items()},
+            **{title: _percent(point.cost(part), point.cost(whole)) for title, (part, whole) in SHARES.items()},
         }
         for curve in comparison.curves for point in curve.drawable()
     ]
@@ -142,7 +140,7 @@ def edge_cost(comparison: Comparison) -> Table:
 
 def costs_are_known(comparison: Comparison) -> bool:
     """Whether the edge of any point was measured."""
-    return any(math.isfinite(point.mean("edge_seconds")) for curve in comparison.curves for point in curve.points)
+    return any(math.isfinite(point.cost("edge_seconds")) for curve in comparison.curves for point in curve.points)
 
 
 def _percent(part: float, whole: float) -> str:

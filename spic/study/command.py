@@ -1,32 +1,33 @@
 """The study: trains what is compared, measures it, and writes what the papers' claims are worth here.
 
-    python -m spic.study train --benchmark imagenette --data imagenette-160 --processes 3
-    python -m spic.study measure --benchmark imagenette --data imagenette-160
-    python -m spic.study report
+    spic study train --benchmark imagenette --data imagenette-160 --processes 3
+    spic study measure --benchmark imagenette --data imagenette-160
+    spic study report
 
-All three go on where they were stopped, and the report tells of what there is so far.
+All three go on where they were stopped, and the report covers what there is so far.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from spic.benchmarks import EMBEDDED
 from spic.cli import guarded, natural, positive
-from spic.points import DICT_FILE, ROOT, TASKS
-from spic.study.measure import VARIANTS, measure
+from spic.points import DICT_FILE, ROOT
+from spic.study.evaluation import VARIANTS, measure
 from spic.study.report import report
 from spic.study.train import train
+from spic.tasks import TASKS
 from spic.training.parallel import cores
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m spic.study", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="spic study", description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name, (command, add_arguments, told) in VERBS.items():
-        verb = verbs.add_parser(name, help=told, description=told,
+    for name, (command, add_arguments, purpose) in VERBS.items():
+        verb = verbs.add_parser(name, help=purpose, description=purpose, allow_abbrev=False,
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         verb.add_argument("--runs", type=Path, default=Path("runs/study"), help="folder of trainings and measurements")
         add_arguments(verb)
@@ -61,16 +62,26 @@ def _add_report(verb: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     args = parse(argv)
     return guarded(lambda: args.command(args))
 
 
+def _train(args: argparse.Namespace) -> None:
+    train(args.runs, args.benchmark, args.data, only=args.only, seeds=args.seeds, processes=args.processes)
+
+
+def _measure(args: argparse.Namespace) -> None:
+    measure(args.runs, args.benchmark, args.data, tasks=list(dict.fromkeys(args.tasks)),
+            variants=list(dict.fromkeys(args.variants)), limit=args.limit, workers=args.workers)
+
+
+def _report(args: argparse.Namespace) -> None:
+    report(args.runs, args.output, args.figures, args.points)
+
+
 VERBS = {
-    "train": (train, _add_train, "train every curve of the study that is not trained yet"),
-    "measure": (measure, _add_measure, "accuracy, coded bytes and costs of the shipped and the trained points"),
-    "report": (report, _add_report, "judge the claims, draw the figures, complete docs/reproduction.md"),
+    "train": (_train, _add_train, "train every curve of the study that is not trained yet"),
+    "measure": (_measure, _add_measure, "accuracy, coded bytes and costs of the shipped and the trained points"),
+    "report": (_report, _add_report, "judge the claims, draw the figures, complete docs/reproduction.md"),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

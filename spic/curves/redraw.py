@@ -1,0 +1,42 @@
+"""A figure from its own CSV: what was drawn once can be drawn again, in the present style, without measuring."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from pathlib import Path
+
+from spic.curves.comparison import Comparison, Curve, Point
+from spic.errors import SpicError
+from spic.tasks import AGREEMENT, TASKS
+
+DEVIATION = "_deviation"
+
+
+def read_csv(path: Path) -> Comparison:
+    """The comparison that ``spic curves figure`` wrote as NAME.csv; SpicError for any other file."""
+    try:
+        rows = list(csv.DictReader(path.read_text().splitlines(), strict=True))
+        return _comparison(rows)
+    except OSError as error:
+        raise SpicError(f"{path}: cannot be read ({error.strerror})") from None
+    except (csv.Error, ValueError, KeyError, TypeError, StopIteration, IndexError) as error:
+        raise SpicError(f"{path}: not the CSV of a figure's points ({error!r}); name the NAME.csv of a figure") from None
+
+
+def _comparison(rows: list[dict]) -> Comparison:
+    first = rows[0]
+    scores = [score.key for score in (*TASKS[first["task"]].scores, AGREEMENT)]
+    score = next(key for key in scores if f"baseline_{key}" in first)
+    rate = next(key.removesuffix(DEVIATION) for key in first if key.endswith(DEVIATION) and key != score + DEVIATION)
+    column = "bpp_wire" if rate == "bpp_wire" else "bpp"
+    curves: dict[str, list[Point]] = defaultdict(list)
+    for row in rows:
+        number = {key: float(row[key]) for key in ("bpp", "bpp_wire", score, rate + DEVIATION, score + DEVIATION)}
+        curves[row["curve"]].append(Point(row["setting"], number[column], number[score], number["bpp_wire"],
+                                          number[rate + DEVIATION], number[score + DEVIATION], int(row["seeds"]),
+                                          number["bpp"]))
+    ordered = tuple(Curve(name, tuple(sorted(points, key=lambda point: point.bpp))) for name, points in curves.items())
+    return Comparison(first["task"], first["benchmark"], ordered, float(first[f"baseline_{score}"] or math.nan),
+                      int(first["images"]) if first["images"] else None, rate=rate, score=score)

@@ -1,0 +1,103 @@
+"""All that one figure needs, measured: every operating point of a benchmark, and every rival, on the same pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spic import val
+from spic.benchmarks import Benchmark
+from spic.cli import pick_device
+from spic.costs import LATENCY_IMAGES, costs_of_points
+from spic.errors import SpicError
+from spic.networks import cut
+from spic.networks.fold import fold_batch_norm
+from spic.points import OperatingPoint
+from spic.record import Costs, Record, Results, read_results
+from spic.rivals import command as rivals
+from spic.rivals.codecs import find_codecs
+from spic.rivals.evaluate import normalise
+from spic.rivals.learned import command as learned
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What points and rivals are measured on alike: the data, the network behind it, the machine."""
+
+    valdir: Path | None = None
+    limit: int | None = None
+    backbone_weights: Path | None = None
+    gpu: bool = False
+    workers: int = 2
+
+    def options(self) -> dict:
+        """Keyword arguments of val.measure_points, measure_rivals and measure_learned."""
+        return dict(vars(self))
+
+
+def measure(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pictures, folder: Path, *,
+            coder: str = "rans", codecs: Iterable[str] | None = None, features: Sequence[str] = ()) -> Results:
+    """Measure what is not done yet, points first; each step's results are a file in ``folder`` as soon as it ends.
+
+    codecs: names of rivals, all where None. features: split points whose untrained features are compressed, too.
+    """
+    check_names(benchmark, pictures, codecs, features)
+    records = val.measure_points(benchmark.task, points, benchmark=benchmark.name, coder=coder, output=folder / "points",
+                                 **pictures.options())
+    with_costs = add_costs(benchmark, points, records, pictures, coder, folder / "costs.json")
+    steps = [Results(tuple(with_costs)),
+             _kept(folder / "rivals.json", *rivals.measure_rivals(benchmark, codecs=codecs, **pictures.options())),
+             _kept(folder / "learned.json", *learned.measure_learned(benchmark, **pictures.options()))]
+    for name in dict.fromkeys(features):
+        found = rivals.measure_rivals(benchmark, features=name, **pictures.options())
+        steps.append(_kept(folder / f"features-{name}.json", *found))
+    return Results(sum((step.records for step in steps), ()), {k: v for step in steps for k, v in step.missing.items()})
+
+
+def check_names(benchmark: Benchmark, pictures: Pictures, codecs: Iterable[str] | None, features: Iterable[str]) -> None:
+    """What later steps would refuse is refused before the long first one."""
+    find_codecs(codecs)
+    network = benchmark.build_network(pictures.backbone_weights) if features else None
+    for split_point in features:
+        cut(network, split_point)
+
+
+def _kept(path: Path, records: list[Record], missing: Mapping[str, str]) -> Results:
+    results = Results(tuple(records), missing)
+    results.write(path)
+    return results
+
+
+def add_costs(benchmark: Benchmark, points: Sequence[OperatingPoint], records: Sequence[Record], pictures: Pictures,
+              coder: str, path: Path) -> list[Record]:
+    """The records with what each point costs its edge: measured once per set of records, then kept in ``path``."""
+    if (known := _known_costs(path, records)) is None:
+        known = _measure_costs(benchmark, points, pictures, coder)
+    completed = [dataclasses.replace(record, costs=costs) for record, costs in zip(records, known)]
+    Results(tuple(completed)).write(path)
+    return completed
+
+
+def _known_costs(path: Path, records: Sequence[Record]) -> list[Costs] | None:
+    """Of the records in ``path``, if they are these very ones."""
+    try:
+        kept = read_results([path]).records
+    except SpicError:
+        return None
+    same = [dataclasses.replace(record, costs=None, seconds={}) for record in kept]
+    fresh = [dataclasses.replace(record, costs=None, seconds={}) for record in records]
+    return [record.costs for record in kept] if repr(same) == repr(fresh) and all(r.costs for r in kept) else None
+
+
+def _measure_costs(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pictures, coder: str) -> list[Costs]:
+    device = pick_device(pictures.gpu)
+    dataset = benchmark.open_data(pictures.valdir, pictures.limit)
+    network = fold_batch_norm(benchmark.build_network(pictures.backbone_weights))
+    network.to(device, memory_format=torch.channels_last)
+    images = [normalise([dataset.pixels(i)]).to(device, memory_format=torch.channels_last)
+              for i in range(min(LATENCY_IMAGES, len(dataset)))]
+    return costs_of_points(benchmark, network, points, images, coder)

@@ -1,0 +1,101 @@
+"""Measures the shipped points and the study's own: accuracy and coded bytes, and what each part costs.
+
+    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      a record of each point
+    runs/study/<benchmark>/records/<task>/trained/<coder>-<tables>/S1_4200.json
+    runs/study/<benchmark>/curves/<task>/<coder>-<tables>/S1-l1-0.json            the same, sorted: curve and seed
+    runs/study/<benchmark>/effort/<task>.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spic import val
+from spic.benchmarks import find
+from spic.errors import SpicError
+from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.record import Record, Results
+from spic.study import effort, plan
+from spic.study.train import folder
+from spic.tasks import TASKS
+from spic.training import recount
+
+VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position")  # coder and kind of table
+
+
+def records(root: Path, task: str, whose: str, variant: str) -> Path:
+    """Folder of the points' records; ``whose``: shipped or trained."""
+    return root / "records" / task / whose / variant
+
+
+def curves(root: Path, task: str, variant: str) -> Path:
+    """Folder of the trained points' records, a file per curve and seed."""
+    return root / "curves" / task / variant
+
+
+def effort_file(root: Path, task: str) -> Path:
+    return root / "effort" / f"{task}.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The points of one task in one dict.yaml. whose: shipped, or trained by this study."""
+
+    whose: str
+    task: str
+    points: list[OperatingPoint]
+
+
+def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iterable[str] = tuple(TASKS),
+            variants: Sequence[str] = VARIANTS, limit: int | None = None, workers: int = 2) -> None:
+    """Everything there are points for; records that exist already are kept.
+
+    runs: folder of the study. data: of the public data set; scenes are drawn. variants: ``<coder>-<tables>`` each.
+    """
+    root = folder(runs, benchmark)
+    groups = [group for whose, catalogue in (("trained", root / "dict.yaml"), ("shipped", DICT_FILE))
+              for group in _groups(whose, catalogue, benchmark, tasks)]
+    if not groups:
+        raise SpicError(f"no points of {benchmark} for {' or '.join(tasks)}: train some, or choose another --benchmark")
+    for group in groups:
+        _count_tables(group, data, variants)
+        for variant in variants:
+            coder, tables = variant.split("-")
+            measured = val.measure_points(
+                group.task, [point.with_tables(tables) for point in group.points], valdir=data, benchmark=benchmark,
+                coder=coder, limit=limit, workers=workers, output=records(root, group.task, group.whose, variant), quiet=True)
+            if group.whose == "trained":
+                sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
+    for group in groups:
+        if group.whose == "shipped" and not effort_file(root, group.task).exists():
+            found = effort.measure(find(group.task, benchmark), group.points, data)
+            effort.write(effort_file(root, group.task), found)
+
+
+def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -> list[Group]:
+    points = load_points(catalogue) if catalogue.exists() else {}
+    found = sorted({task for task, name, *_ in points if name == benchmark} & set(tasks))
+    return [Group(whose, task, select(points, task, benchmark, ["all"], ["all"])) for task in found]
+
+
+def _count_tables(group: Group, data: Path | None, variants: Iterable[str]) -> None:
+    """The study trains with the shared table alone; finer ones are counted when a variant asks for them."""
+    kinds = sorted({variant.split("-")[1] for variant in variants} - {SHARED})
+    if kinds and group.whose == "trained":
+        recount.recount(group.points, kinds, data=data)
+
+
+def sort_by_curve(measured: Iterable[Record], target: Path, notes: Mapping[str, dict]) -> None:
+    """Records of trained points -> a file per curve and seed, their factors counted from 0 in each curve."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in measured:
+        what = notes["/".join(map(str, record.point))]
+        name = f"{record.split_point}-{what['estimator']}-{what['seed']}"
+        groups[name].append(dataclasses.replace(record, curve=f"{record.split_point} {what['estimator']}",
+                                                seed=what["seed"], compress_factor=what["place"]))
+    for name, members in groups.items():
+        Results(tuple(members)).write(target / f"{name}.json")
