@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from spic.costs import latency
-from spic.datasets.images import MEAN, STD
+from spic.datasets.images import normalise
 from spic.networks.cost import cost
 from spic.networks.weights import fingerprint
 from spic.record import Costs, Record
