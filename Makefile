@@ -22,9 +22,8 @@ test: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
 
-# The files whose tests name an optional package. Those that need none of them run again: they are few.
 test-optional: $(OPTIONAL_READY)
-	$(OPTIONAL)/bin/python -m pytest $(shell grep -lwE 'av|PyAV|zstandard|compressai|timm' tests/test_*.py)
+	$(OPTIONAL)/bin/python -m pytest $(sort $(wildcard tests/test_rivals_*.py) $(shell grep -lw timm tests/test_*.py))
 
 train-scenes: $(READY)
 	$(BIN)/spic backbone --benchmark scenes --task classification
@@ -58,7 +57,7 @@ $(READY): requirement.txt pyproject.toml
 # works with numpy 2: it comes without its dependencies, and those that it imports are named here.
 $(OPTIONAL_READY): $(READY) pyproject.toml
 	$(BIN)/python -m venv $(OPTIONAL)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > `$(OPTIONAL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'`/of_venv.pth
 	$(OPTIONAL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'compressai>=1.2.8'
 	$(OPTIONAL)/bin/python -m pip install --quiet --disable-pip-version-check \
