@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from spic.coding.tables import KINDS
-from spic.points import ROOT, load_points
+from spic.errors import SpicError
+from spic.points import ROOT, check_root, load_points
 
 HOME = Path(__file__).parents[1]
 PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())
@@ -37,6 +38,14 @@ def test_makefile_refuses_the_pythons_that_pyproject_refuses():
 @pytest.mark.skipif("SPIC_ROOT" in os.environ, reason="SPIC_ROOT names another root; unset it")
 def test_in_a_checkout_the_points_are_the_checkouts():
     assert ROOT == HOME
+
+
+def test_a_root_that_cannot_be_written_says_what_to_do(tmp_path, monkeypatch):
+    check_root(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # tests may run as root, who may write anywhere
+    with pytest.raises(SpicError, match=f"{tmp_path}.*SPIC_ROOT=DIR") as error:
+        check_root(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")
