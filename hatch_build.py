@@ -16,7 +16,8 @@ class Root(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict) -> None:
         if version != "editable":
-            build_data["force_include"].update({str(path): f"spic/root/{path.relative_to(self.root)}" for path in self._files()})
+            for path in self._files():
+                build_data["force_include"][str(path)] = f"spic/root/{path.relative_to(self.root)}"
 
     def _files(self):
         root = Path(self.root)

@@ -100,8 +100,8 @@ def beside(path: Path, tables: str) -> Path:
 def check_root(root: Path = ROOT) -> None:
     """Before work whose results belong beside a dict.yaml: an installed package may lie where its user cannot write."""
     if not os.access(root, os.W_OK):
-        raise SpicError(f"{root}: you cannot write here, where dict.yaml says that weights and tables lie; copy it to a folder "
-                        f"of your own (cp -r {root} DIR) and set SPIC_ROOT=DIR")
+        raise SpicError(f"{root}: you cannot write here, where weights and tables belong; copy it to a folder of your own "
+                        f"(cp -r {root} DIR) and set SPIC_ROOT=DIR")
 
 
 _FILE_FIELDS = ("weights", "table")

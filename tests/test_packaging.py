@@ -107,7 +107,8 @@ def test_unpacked_wheel_finds_its_own_points_and_checks_them(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(site)
     elsewhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "SPIC_ROOT"} | {"PYTHONPATH": str(site)}
-    done = subprocess.run([sys.executable, "-c", LOOK], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", LOOK], cwd=elsewhere, env=environment, capture_output=True, text=True,
+                          timeout=300)
     assert done.returncode == 0, done.stderr
     file, root, count = json.loads(done.stdout)
     assert Path(file).is_relative_to(site) and Path(root) == site / "spic" / "root"
