@@ -17,7 +17,7 @@ from spic.benchmarks.imagenet import ARCHIVE_URL, HOW_TO_GET
 from spic.coding import FrequencyTable
 from spic.errors import SpicError
 from spic.files import record_checksums, verify_file, write_whole
-from spic.points import DICT_FILE, OperatingPoint
+from spic.points import DICT_FILE, OperatingPoint, check_root
 from spic.published.checkpoints import load_checkpoint, read_checkpoint
 from spic.published.layout import Artefact, artefacts, published_points
 from spic.published.source import read_files
@@ -48,6 +48,7 @@ class Summary:
 def import_published(source: str, dict_file: Path = DICT_FILE) -> Summary:
     """Import what ``source`` holds and what is not yet in place; can be interrupted and repeated at any time."""
     root, points = dict_file.parent, published_points(dict_file)
+    check_root(root)
     known = artefacts(points)
     wanted = {artefact.name: artefact for artefact in known if not in_place(artefact)}
     summary = Summary(len(points), 0, len(known) - len(wanted), 0)
