@@ -26,14 +26,13 @@ from tqdm import tqdm
 
 from spic.commands import Parser, guarded, positive
 from spic.datasets import scenes
-from spic.datasets.images import Preparation, read_rgb
+from spic.datasets.images import JPEG_QUALITY, Preparation, jpeg_bytes, read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_json
 from spic.networks import zoo
 from spic.networks.cut import Place, cut_many, single_tensor_cuts
 from spic.networks.fold import fold_batch_norm
 from spic.networks.graph import trace
-from spic.tryout import JPEG_QUALITY, jpeg_bytes
 
 WIDTH = 80
 LITTLE = 0.01  # of the multiply-accumulates: a place with so little more work than the one before it adds nothing

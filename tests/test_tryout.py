@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spic.tryout import jpeg_bytes, main, tiled
+from spic.datasets.images import jpeg_bytes
+from spic.tryout import main, tiled
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])

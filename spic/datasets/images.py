@@ -1,6 +1,7 @@
 """What all data sets share: reading a picture safely, what a network takes of it, even subsets."""
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from spic.errors import SpicError
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, for RGB in 0..1
 STD = (0.229, 0.224, 0.225)
 
+JPEG_QUALITY = 75  # at which a picture is compared with what crosses instead of it
 MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture takes 4 bytes a pixel while it is decoded
 MOST_ASPECT = 50  # longer side by shorter side: scaling the shorter one to 513 pixels then makes at most 13 million
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -97,6 +99,13 @@ def _array_to_rgb8(array: np.ndarray) -> np.ndarray:
         raise SpicError(f"a picture must be [height, width] or [height, width, 1 to 4 channels], not {array.shape}")
     colours = array[..., :1] if array.shape[2] < 3 else array[..., :3]
     return np.ascontiguousarray(np.broadcast_to(colours, (*array.shape[:2], 3)))
+
+
+def jpeg_bytes(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> int:
+    """Length of the picture uint8 [H, W, 3] as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.tell()
 
 
 # ---- what a network takes --------------------------------------------------------------------------------------
