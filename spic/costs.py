@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +17,28 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from spic.benchmarks import Benchmark
-from spic.networks import cut
+from spic.networks import cut, trace
 from spic.networks.cost import cost
-from spic.networks.split import first
+from spic.networks.fold import fold_batch_norm
 from spic.pipeline import Cloud, Edge, make_halves
 from spic.points import OperatingPoint
 from spic.record import Costs
 
 LATENCY_IMAGES = 7
+
+
+def ready(benchmark: Benchmark, image_size: tuple[int, int], device: torch.device, weights: Path | None = None) -> nn.Module:
+    """The benchmark's network as evaluations run it: traced for the size, BatchNorm folded, on the device."""
+    traced = fold_batch_norm(trace(benchmark.build_network(weights), torch.zeros(1, 3, *image_size)))
+    return traced.to(device, memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def sample(benchmark: Benchmark, dataset: Any, device: torch.device) -> list[Tensor]:
+    """Some pictures of a data set as inputs of the network, float [1, 3, H, W] each."""
+    chosen = range(min(LATENCY_IMAGES, len(dataset)))
+    return [benchmark.preparation.normalise(dataset.pixels(i)[None]).to(device, memory_format=torch.channels_last)
+            for i in chosen]
 
 
 @torch.inference_mode()
@@ -44,7 +59,7 @@ def costs_of_points(benchmark: Benchmark, network: nn.Module, points: Sequence[O
                     coder: str) -> list[Costs]:
     """Costs of each point on ``images``: normalised float [1, 3, H, W] each, on the network's device.
 
-    Parameters and operations are those of what is evaluated: hand in the network with BatchNorm folded.
+    network: traced, BatchNorm folded, so that what is counted is what is evaluated (``ready``).
     """
     costs = []
     for point in tqdm(points, "edge cost", unit="point", dynamic_ncols=True):
@@ -57,8 +72,8 @@ def costs_of_points(benchmark: Benchmark, network: nn.Module, points: Sequence[O
 @torch.inference_mode()
 def halves(benchmark: Benchmark, network: nn.Module, point: OperatingPoint, image: Tensor, coder: str) -> tuple[Edge, Cloud]:
     """Edge and cloud of a point that share the network in memory, the cloud's stream opened."""
-    front, back = cut(network, benchmark.cut_after(point))
-    edge, cloud = make_halves(point, front, back, front(image), tuple(image.shape[-2:]), coder)
+    front, back, _ = cut(network, benchmark.cut_after(point), image)
+    edge, cloud = make_halves(point, benchmark, front, back, front(image), tuple(image.shape[-2:]), coder)
     cloud.open(edge.header)
     return edge, cloud
 
@@ -71,7 +86,7 @@ def latency_of(edge: Edge, cloud: Cloud, images: Sequence[Tensor]) -> tuple[floa
 @torch.inference_mode()
 def parts_of(edge: Edge, cloud: Cloud, image: Tensor) -> dict[str, int]:
     """``<part>_parameters`` and ``<part>_macs`` of front, encoder, decoder, and of the edge: front and encoder."""
-    feature = first(edge.front(image))
+    feature, _ = edge.adapter.parts(edge.front(image))
     parts = {part: cost(module, tuple(x.shape[2:]), x.shape[1]) for part, module, x in (
         ("front", edge.front, image), ("encoder", edge.encoder, feature), ("decoder", cloud.decoder, edge.encoder(feature)))}
     parts["edge"] = {key: parts["front"][key] + parts["encoder"][key] for key in parts["front"]}
@@ -79,7 +94,7 @@ def parts_of(edge: Edge, cloud: Cloud, image: Tensor) -> dict[str, int]:
 
 
 def file_sizes(benchmark: Benchmark, point: OperatingPoint) -> dict[str, int | None]:
-    """``bottleneck_bytes`` and ``backbone_bytes``: of the weights' files; None where the backbone's is not known."""
-    shipped, official = benchmark.backbone_file, benchmark.official
-    backbone = shipped.stat().st_size if shipped.exists() else official and round(official.meta["_file_size"] * 2**20)
-    return {"bottleneck_bytes": point.weights.stat().st_size, "backbone_bytes": backbone}
+    """``bottleneck_bytes`` and ``backbone_bytes``: of the weights' files; None where the backbone's is none of ours."""
+    shipped = benchmark.backbone_file
+    return {"bottleneck_bytes": point.weights.stat().st_size,
+            "backbone_bytes": shipped.stat().st_size if shipped.exists() and not benchmark.official else None}

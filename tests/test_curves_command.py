@@ -65,8 +65,8 @@ def steps(monkeypatch):
     """The functions that measure, replaced; what they were called with."""
     calls = []
 
-    def measure_points(task, points, **options):
-        calls.append((task, options))
+    def measure_points(points, **options):
+        calls.append((points[0].task, options))
         return [record(p.split_point, p.compress_factor, bpp=0.1 + p.compress_factor, top1=70.0 + p.compress_factor / 10)
                 for p in points]
 
@@ -77,7 +77,7 @@ def steps(monkeypatch):
             return [dataclasses.replace(found, split_point=features)], {"avif": "not here"}
         return measure
 
-    monkeypatch.setattr(run.val, "measure_points", measure_points, raising=False)
+    monkeypatch.setattr(run.val, "measure_points", measure_points)
     monkeypatch.setattr(run.rivals, "measure_rivals", step("jpeg"))
     monkeypatch.setattr(run.learned, "measure_learned", step("Variational"))
     monkeypatch.setattr(run, "costs_of_points", lambda benchmark, network, points, *rest: calls.append(("costs", {})) or
@@ -113,7 +113,7 @@ def test_costs_are_measured_again_when_the_points_or_their_results_are_others(tm
 @pytest.mark.parametrize("options, words", [(["--codecs", "jpeg", "gif"], "unknown codec 'gif'"),
                                             (["--features", "S1", "S9"], "S9"), (["--benchmark", ""], "unknown benchmark ''")])
 def test_run_command_refuses_unknown_names_before_it_measures(tmp_path, monkeypatch, capsys, options, words):
-    monkeypatch.setattr(run.val, "measure_points", lambda *argv, **more: pytest.fail("measured first"), raising=False)
+    monkeypatch.setattr(run.val, "measure_points", lambda *argv, **more: pytest.fail("measured first"))
     argv = ["run", "--task", "classification", "--runs", str(tmp_path / "r"), "--output", str(tmp_path / "f")]
     assert main([*argv, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()

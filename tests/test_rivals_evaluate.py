@@ -20,7 +20,7 @@ from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
 from spic.rivals.features import FEATURE_CODECS
 from spic.rivals.cache import ResultCache
 from spic.rivals.workers import Workers
-from spic.datasets.images import MEAN, STD
+from spic.datasets.images import MEAN, STD, Preparation, normalise
 from spic.errors import SpicError
 from spic.networks.weights import fingerprint
 from spic.record import Record, read_results
@@ -28,6 +28,8 @@ from spic.record import Record, read_results
 
 class Pictures:
     """Seven pictures of two classes: dark and bright."""
+
+    image_size = (24, 24)
 
     def __init__(self, count=7):
         self.count, self.loads = count, 0
@@ -142,7 +144,7 @@ def test_a_worker_process_that_dies_is_named():
 def test_feature_rivals_run_front_codec_and_back():
     layers = [nn.Conv2d(3, 4, 3, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
     network = nn.Sequential(*layers).eval()
-    rival = FeatureRival(Pictures(), network, front=network[:2], back=lambda feature, size: network[2:](feature),
+    rival = FeatureRival(Pictures(), network, front=network[:2], back=network[2:],
                          split_point="S3")
     (record,) = run(rival, ["zlib"], table=FEATURE_CODECS, qualities={"zlib": [8]})
     assert record.split_point == "S3" and record.codec == "zlib"
@@ -216,7 +218,7 @@ def test_encoding_leaves_the_priority_of_the_process_alone():
 def tiny(monkeypatch):
     """A benchmark ``test`` of bright and dark pictures."""
     entry = SimpleNamespace(task="classification", name="test", num_classes=2, open_data=lambda valdir, limit: Pictures(),
-                            build_network=lambda weights=None: Brightness())
+                            build_network=lambda weights=None: Brightness().eval(), preparation=Preparation(24, 24), cuts={})
     monkeypatch.setattr(command, "benchmark_of", lambda task, name, data: entry)
 
 
@@ -242,6 +244,7 @@ def test_the_command_writes_records_and_what_is_missing(tiny, tmp_path, monkeypa
     (("--qualities", "jpeg=10", "jpeg=20"), "jpeg is named twice"),
     (("--qualities", "jpeg=10,,20"), "write NAME=Q"),
     (("--qualities", "jpeg=" + "9" * 20), "whole number from 1 to 100"),
+    (("--features", ""), "unknown cut ''"), (("--features", "S9"), "unknown cut 'S9'"),
 ])
 def test_a_wrong_name_or_quality_is_one_line(tiny, tmp_path, capsys, words, message):
     assert spic_rivals(tmp_path, *words) == 2

@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from spic import benchmarks
-from spic.rivals.evaluate import normalise
+from spic.datasets.images import Preparation, normalise
 from spic.rivals.learned import command
 from spic.rivals.learned.recipes import RECIPES, Recipe
-from spic.benchmarks import Benchmark
+from spic.benchmarks import Benchmark, Source
 from spic.errors import SpicError, StreamError
-from spic.networks import cut, resnet50
+from spic.networks import cut
+from spic.networks.narrow import deeplabv3_resnet50, resnet50
+from spic.tasks import TASKS
 from spic.record import read_results
 
 SMALL = ("--hidden", "8", "--latent", "6", "--epochs", "1", "--refine", "1", "--epoch_size", "2", "--batch_size", "2",
@@ -66,12 +68,10 @@ def backbone():
 @pytest.fixture
 def tiny(monkeypatch, learned):
     """A benchmark called tiny: random pictures, a narrow ResNet with random weights."""
-    entry = Benchmark("classification", "tiny", 2, 0.25, lambda valdir, limit: Pictures())
-    monkeypatch.setitem(benchmarks.BENCHMARKS, ("classification", "tiny"), entry)
+    entry = Benchmark("classification", "tiny", "narrow:resnet50/0.25", 2, Preparation(80, 72),
+                      lambda valdir, limit: Pictures(), tuple, source=Source(lambda data, split, limit: Pictures()))
+    monkeypatch.setitem(benchmarks.benchmarks(), ("classification", "tiny"), entry)
     monkeypatch.setattr(Benchmark, "build_network", lambda self, weights=None: backbone())
-    source = type("Source", (), {"bottlenecks": "train", "open": staticmethod(lambda data, split, limit: Pictures())})
-    for module in (command, learned.training):
-        monkeypatch.setitem(module.SOURCES, ("tiny", "classification"), source)
     return entry
 
 
@@ -146,7 +146,7 @@ def test_headers_that_were_not_written_here_are_refused(learned):
 
 @pytest.mark.parametrize("side", [(64, 64), (65, 97), (80, 72), (33, 40)])
 def test_the_students_feature_has_the_shape_of_the_networks(learned, side):
-    front, _ = cut(backbone(), "layer2.3")
+    front, *_ = cut(backbone(), "layer2.3", torch.zeros(1, 3, 128, 128))
     sizes = learned.networks.Student.architecture(front, 8, 6)
     codec = coder(learned, "student", **sizes)
     image = np.zeros((*side, 3), np.uint8)
@@ -176,11 +176,11 @@ def batch():
 
 
 def recipe(**changes):
-    return dataclasses.replace(RECIPES["student", "classification"], hidden=8, latent=6, **changes)
+    return dataclasses.replace(RECIPES["student", "classification"], hidden=8, latent=6, crop=64, **changes)
 
 
 def student(learned, network, chosen):
-    return learned.networks.Student(**learned.networks.Student.architecture(cut(network, chosen.cut)[0], 8, 6))
+    return learned.networks.Student(**learned.networks.Student.architecture(cut(network, chosen.cut, torch.zeros(1, 3, 128, 128))[0], 8, 6))
 
 
 def steps(learned, lesson, count):
@@ -218,23 +218,21 @@ def test_the_second_lesson_changes_what_it_says(learned, finetune, learns):
     trainee = student(learned, network, chosen)
     trainee.update(force=True, update_quantiles=True)
     if finetune == "all":
-        trainee.rest = copy.deepcopy(cut(network, chosen.cut)[1])
+        trainee.rest = cut(copy.deepcopy(network), chosen.cut, torch.zeros(1, 3, 64, 64))[1]
     before = copy.deepcopy(trainee.state_dict())
-    losses = steps(learned, learned.lessons.Finetuning(trainee, 1.0, network, chosen), 4)
+    losses = steps(learned, learned.lessons.Finetuning(trainee, 1.0, network, chosen, TASKS["classification"].loss), 4)
     assert {name.split(".")[0] for name in different(trainee, before)} == learns and losses[-1] < losses[0]
 
 
 def test_segmentation_learns_from_masks(learned):
-    from spic.networks import deeplabv3_resnet50
-
     torch.manual_seed(0)
     network = deeplabv3_resnet50(0.25, 3).eval().requires_grad_(False)
-    chosen = dataclasses.replace(RECIPES["student", "segmentation"], hidden=8, latent=6)
+    chosen = dataclasses.replace(RECIPES["student", "segmentation"], hidden=8, latent=6, crop=64)
     trainee = student(learned, network, chosen)
     images, _ = batch()
     masks = torch.randint(0, 4, (2, 64, 64))  # class 3 is none of the network's
     first = learned.lessons.Distilling(trainee, 0.1, network, chosen).loss(images, masks)
-    second = learned.lessons.Finetuning(trainee, 0.1, network, chosen).loss(images, masks)
+    second = learned.lessons.Finetuning(trainee, 0.1, network, chosen, TASKS["segmentation"].loss).loss(images, masks)
     assert first["loss"].isfinite() and second["task"].isfinite() and second["loss"].requires_grad
 
 
@@ -302,7 +300,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny, tmp_path, monkeypat
 def test_a_fine_tuned_rest_travels_with_the_student(tiny, tmp_path, learned):
     assert train("student", tmp_path, "--finetune", "all") == 0
     (network, _) = learned.store.read(tmp_path, tiny, "student").networks
-    _, plain = cut(backbone(), "layer2.3")
+    _, plain, _ = cut(backbone(), "layer2.3", torch.zeros(1, 3, 72, 72))
     changed = different(network.rest, plain.state_dict())
     assert any(name.endswith("conv2.weight") for name in changed)
     assert not any("running" in name for name in changed)
@@ -312,11 +310,11 @@ def test_a_fine_tuned_rest_travels_with_the_student(tiny, tmp_path, learned):
 
 def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learned):
     network = backbone()
-    front, rest = cut(network, "layer2.3")
+    front, rest, _ = cut(network, "layer2.3", torch.zeros(1, 3, 80, 72))
     road = learned.codec.StudentRival(Pictures(), network, rest=rest)
     pixels = [Pictures().pixels(index) for index in (0, 1)]
     with torch.no_grad():
-        features = [front(normalise([image]))[0].numpy() for image in pixels]
+        features = [front(normalise(image[None]))[0].numpy() for image in pixels]
         assert torch.allclose(road.cloud(features), road.cloud(pixels), atol=1e-4)
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from spic import benchmarks
-from spic.benchmarks import Benchmark
+from spic.benchmarks import Benchmark, Cropping, Recipe, Source
 from spic.curves.bjontegaard import Delta
 from spic.curves.comparison import Curve, Point
 from spic.errors import SpicError
-from spic.networks import resnet50
+from spic.datasets.images import Preparation
+from spic.networks import narrow
 from spic.points import ROOT, load_points
 from spic.record import Costs, Record, Results, write_record
 from spic.study import claims, cost_claims, effort, evaluation, plan
@@ -22,11 +23,8 @@ from spic.study.command import main
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
 from spic.study.measured import Measured, Spread, sets
 from spic.study.report import CLAIMS, TITLES, rendered, spliced, summary, table
-from spic.training import backbone, sources
-from spic.training.augment import RandomCrop
-from spic.training.sources import Source
 
-ROW = "{stride: 2, channels: 4, step: 0.5, epochs: 1, refine: 1, batch_size: 8, lr: 0.003, lambdas: [1, 50]"
+ROW = "{stride: 2, channels: 4, step: 0.5, steps: 2, refine: 2, batch_size: 8, lr: 0.003, lambdas: [1, 50]"
 TINY = f"""
 tiny:
   classification:
@@ -100,14 +98,16 @@ def test_measuring_calls_functions_and_sorts_their_records(tmp_path, monkeypatch
     monkeypatch.setattr(evaluation, "load_points", lambda path: {trial.job.key: trial for trial in trials})
     monkeypatch.setattr(evaluation, "select", lambda *arguments: points)
     monkeypatch.setattr(evaluation.recount, "recount", lambda points, kinds, data: calls.append(kinds), raising=False)
+    monkeypatch.setattr(evaluation, "of_points", lambda points: None)
     monkeypatch.setattr(effort, "measure", lambda benchmark, points, data: effort.Effort((), 1, 0.1, 2, 0.3))
 
-    def measure_points(task, chosen, **options):
+    def measure_points(chosen, **options):
+        task = "classification"
         calls.append((task, chosen[0][1], options["coder"], options["output"].relative_to(root).as_posix()))
         return [Record(task, "scenes", 10, {"top1": 50.0}, {"top1": 60.0}, 0.1 + trial.place, 0.2, 9.0, split_point="S1",
                        compress_factor=trial.job.factor) for trial, _ in chosen]
 
-    monkeypatch.setattr(evaluation.val, "measure_points", measure_points, raising=False)
+    monkeypatch.setattr(evaluation.val, "measure_points", measure_points)
     evaluation.measure(tmp_path, "scenes", variants=["rans-channel"], limit=10)
     assert calls == [["channel"], *(("classification", "channel", "rans", f"records/classification/{whose}/rans-channel")
                                     for whose in ("trained", "shipped"))]
@@ -144,16 +144,20 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "study.yaml").write_text(TINY)
     torch.manual_seed(0)
-    weights = resnet50(0.125, 4).state_dict()
-    official = SimpleNamespace(get_state_dict=lambda **_: {name: value.clone() for name, value in weights.items()},
-                               meta={"_file_size": 1.0})
-    entry = Benchmark("classification", "tiny", 4, 0.125, lambda data, limit: Noise(10), official)
-    recipe = backbone.Recipe(0.125, 4, ((2, 32),), RandomCrop((0.5, 1.0)))
+    weights = narrow.resnet50(0.125, 4).state_dict()
+
+    class Tiny(Benchmark):
+        def build_network(self, file=None):
+            network = narrow.resnet50(0.125, 4)
+            network.load_state_dict(weights)
+            return network.eval().requires_grad_(False)
+
+    entry = Tiny("classification", "tiny", "narrow:resnet50/0.125", 4, Preparation(64, 64), lambda data, limit: Noise(10), tuple,
+                 cuts={"S1": "layer4.2"}, source=Source(lambda data, split, limit=None: Noise(16)),
+                 recipe=Recipe(((2, 32),), Cropping((0.5, 1.0))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "STUDY_FILE", folder / "study.yaml")
-        patch.setitem(benchmarks.BENCHMARKS, ("classification", "tiny"), entry)
-        patch.setitem(sources.SOURCES, ("tiny", "classification"), Source(lambda data, split, limit=None: Noise(16)))
-        patch.setitem(backbone.RECIPES, ("tiny", "classification"), recipe)
+        patch.setitem(benchmarks.benchmarks(), ("classification", "tiny"), entry)
         patch.setattr(evaluation, "DICT_FILE", folder / "runs" / "tiny" / "dict.yaml")
         assert run(folder, "train", "--benchmark", "tiny", "--processes", "2") == 0
         yield folder

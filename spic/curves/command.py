@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from spic.cli import boolean, guarded, positive
+from spic.commands import Parser, boolean, guarded, positive
 from spic.curves import paper, summaries
 from spic.curves.comparison import RATES, Comparison, compare, read
 from spic.curves.figure import draw, rendered
@@ -29,11 +29,10 @@ ENDINGS = (".png", ".svg", ".csv", ".txt")  # a figure's name may be given with 
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="spic curves", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("spic curves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, (command, add_arguments, purpose) in VERBS.items():
-        verb = verbs.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+        verb = verbs.add_parser(name, help=purpose, description=purpose, formatter_class=argparse.HelpFormatter)
         add_arguments(verb)
         verb.set_defaults(command=command)
     return parser.parse_args(argv)
@@ -82,7 +81,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
 
     add = verb.add_argument
     add_choice(add)
-    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
+    add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
     add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 (default: all)")
     add("--coder", default="rans", help="huffman (as published) or rans (default: %(default)s)")
     add("--codecs", nargs="+", help="rivals (default: all that work here)")

@@ -11,16 +11,13 @@ import torch
 
 from spic import val
 from spic.benchmarks import Benchmark
-from spic.cli import pick_device
-from spic.costs import LATENCY_IMAGES, costs_of_points
+from spic.commands import pick_device
+from spic.costs import costs_of_points, ready, sample
 from spic.errors import SpicError
-from spic.networks import cut
-from spic.networks.fold import fold_batch_norm
 from spic.points import OperatingPoint
 from spic.record import Costs, Record, Results, read_results
 from spic.rivals import command as rivals
 from spic.rivals.codecs import find_codecs
-from spic.rivals.evaluate import normalise
 from spic.rivals.learned import command as learned
 
 
@@ -46,8 +43,7 @@ def measure(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pi
     codecs: names of rivals, all where None. features: split points whose untrained features are compressed, too.
     """
     check_names(benchmark, pictures, codecs, features)
-    records = val.measure_points(benchmark.task, points, benchmark=benchmark.name, coder=coder, output=folder / "points",
-                                 **pictures.options())
+    records = val.measure_points(points, coder=coder, output=folder / "points", **pictures.options())
     with_costs = add_costs(benchmark, points, records, pictures, coder, folder / "costs.json")
     steps = [Results(tuple(with_costs)),
              _kept(folder / "rivals.json", *rivals.measure_rivals(benchmark, codecs=codecs, **pictures.options())),
@@ -63,7 +59,7 @@ def check_names(benchmark: Benchmark, pictures: Pictures, codecs: Iterable[str] 
     find_codecs(codecs)
     network = benchmark.build_network(pictures.backbone_weights) if features else None
     for split_point in features:
-        cut(network, split_point)
+        rivals.cut_at(benchmark, network, split_point, torch.zeros(1, 3, *benchmark.image_size))
 
 
 def _kept(path: Path, records: list[Record], missing: Mapping[str, str]) -> Results:
@@ -96,8 +92,5 @@ def _known_costs(path: Path, records: Sequence[Record]) -> list[Costs] | None:
 def _measure_costs(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pictures, coder: str) -> list[Costs]:
     device = pick_device(pictures.gpu)
     dataset = benchmark.open_data(pictures.valdir, pictures.limit)
-    network = fold_batch_norm(benchmark.build_network(pictures.backbone_weights))
-    network.to(device, memory_format=torch.channels_last)
-    images = [normalise([dataset.pixels(i)]).to(device, memory_format=torch.channels_last)
-              for i in range(min(LATENCY_IMAGES, len(dataset)))]
-    return costs_of_points(benchmark, network, points, images, coder)
+    network = ready(benchmark, dataset.image_size, device, pictures.backbone_weights)
+    return costs_of_points(benchmark, network, points, sample(benchmark, dataset, device), coder)

@@ -14,17 +14,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from spic.benchmarks import Benchmark
-from spic.cli import guarded, pick_device
+from spic.commands import Parser, guarded, pick_device
+from spic.costs import ready
 from spic.errors import SpicError
 from spic.files import cache_root, check_writable
+from spic.datasets.images import normalise as normalise_pixels
 from spic.networks import cut
-from spic.networks.fold import fold_batch_norm
+from spic.networks.cut import single
+from spic.points import location
 from spic.record import Record
 from spic.rivals.cache import ResultCache
 from spic.rivals.codecs import CODECS, find_codecs
@@ -35,8 +41,7 @@ from spic.rivals.options import add_choice, add_options, benchmark_of, publish
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="spic rivals", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("spic rivals", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add_choice(add)
     add("--codecs", nargs="+", metavar="NAME",
@@ -105,9 +110,25 @@ def _rival(benchmark: Benchmark, features: str | None, valdir: Path | None, limi
            gpu: bool) -> PixelRival:
     device = pick_device(gpu)
     dataset = benchmark.open_data(valdir, limit)
-    network = fold_batch_norm(benchmark.build_network(weights))
-    network.to(device, memory_format=torch.channels_last)
+    network = ready(benchmark, dataset.image_size, device, weights)
+    normalise = normalisation(benchmark)
     if features is None:
-        return PixelRival(dataset, network, device)
-    front, back = cut(network, features)
-    return FeatureRival(dataset, network, device, front=front, back=back, split_point=features)
+        return PixelRival(dataset, network, device, normalise=normalise)
+    front, back, _ = cut_at(benchmark, network, features, torch.zeros(1, 3, *dataset.image_size, device=device))
+    return FeatureRival(dataset, network, device, normalise=normalise, front=front, back=back, split_point=features)
+
+
+def cut_at(benchmark: Benchmark, network: nn.Module, split_point: str, example: torch.Tensor):
+    """Front, back and the one tensor that crosses, at a split point of the benchmark or a node of the network.
+
+    example: an input [1, 3, H, W] of the network, on its device.
+    """
+    after = benchmark.cuts.get(location(split_point), split_point)
+    front, back, frontier = cut(network, after, example)
+    return front, back, single(frontier)
+
+
+def normalisation(benchmark: Benchmark) -> Callable[[np.ndarray], torch.Tensor]:
+    """uint8 [B, H, W, 3] → the benchmark's network input, rounded as for the records that exist of both tasks."""
+    prepared = benchmark.preparation
+    return partial(normalise_pixels, mean=prepared.mean, std=prepared.std)

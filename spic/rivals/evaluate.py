@@ -39,12 +39,13 @@ class PixelRival:
     """The codec carries the picture; the whole network runs behind it.
 
     dataset: `len`, `pixels(i)` → uint8 [H, W, 3], `label(i)` → int or integer [H, W].
-    network: normalised float [B, 3, H, W] → logits.
+    network: float [B, 3, H, W] → logits. normalise: uint8 [B, H, W, 3] → what the network takes.
     """
 
     dataset: Any
     network: nn.Module
     device: torch.device = torch.device("cpu")
+    normalise: Callable[[np.ndarray], Tensor] = field(default=normalise, kw_only=True)
     identity: str = field(init=False)
     pixels: int = field(init=False)
 
@@ -64,12 +65,12 @@ class PixelRival:
         return {"parameters": 0, "macs": 0}
 
     def cloud(self, received: list[np.ndarray]) -> Tensor:
-        return self.network(normalise(np.stack(received)).to(self.device, memory_format=torch.channels_last))
+        return self.network(self.normalise(np.stack(received)).to(self.device, memory_format=torch.channels_last))
 
 
 @dataclass
 class FeatureRival(PixelRival):
-    """The codec carries the feature behind `front`, untrained; `back(feature, image_size)` answers."""
+    """The codec carries the feature behind `front`, untrained; `back(feature)` answers."""
 
     front: Callable[[Tensor], Tensor] = None
     back: Callable[..., Tensor] = None
@@ -85,11 +86,11 @@ class FeatureRival(PixelRival):
 
     @torch.inference_mode()
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        image = normalise(pixels[None])
+        image = self.normalise(pixels[None])
         return self.front(image.to(self.device, memory_format=torch.channels_last))[0].float().cpu().numpy()
 
     def cloud(self, received: list[np.ndarray]) -> Tensor:
-        return self.back(torch.from_numpy(np.stack(received)).to(self.device), tuple(self.image_size))
+        return self.back(torch.from_numpy(np.stack(received)).to(self.device))
 
 
 class Point(NamedTuple):

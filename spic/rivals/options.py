@@ -7,23 +7,23 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, Benchmark, find
-from spic.cli import boolean, positive
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find, names
+from spic.commands import boolean, positive
 from spic.record import Record, Results
 from spic.tasks import TASKS
 
 
 def add_choice(add: Callable) -> None:
     """The task, the benchmark and its network. ``add``: a parser's ``add_argument``."""
-    names = ", ".join(dict.fromkeys(name for _, name in BENCHMARKS))
+    found = ", ".join(dict.fromkeys(name for task in TASKS for name in names(task)))
     add("--task", choices=TASKS, required=True)
-    add("--benchmark", help=f"one of {names} (default: the published one where data is given, else {EMBEDDED})")
+    add("--benchmark", help=f"one of {found} (default: the published one where data is given, else {EMBEDDED})")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
 
 
 def add_options(add: Callable) -> None:
     """Data, machine and output. ``add``: a parser's ``add_argument``."""
-    add("--valdir", type=Path, help="data folder (default: the generated scenes)")
+    add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")
     add("--batch_size", type=positive, default=16, help="images per step of the network (default: %(default)s)")
     add("--workers", type=positive, default=len(os.sched_getaffinity(0)), help="cores for the codecs (default: all)")

@@ -13,22 +13,20 @@ import argparse
 from pathlib import Path
 
 from spic.benchmarks import EMBEDDED
-from spic.cli import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
+from spic.parallel import cores
 from spic.points import DICT_FILE, ROOT
 from spic.study.evaluation import VARIANTS, measure
 from spic.study.report import report
 from spic.study.train import train
 from spic.tasks import TASKS
-from spic.training.parallel import cores
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="spic study", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("spic study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, (command, add_arguments, purpose) in VERBS.items():
-        verb = verbs.add_parser(name, help=purpose, description=purpose, allow_abbrev=False,
-                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        verb = verbs.add_parser(name, help=purpose, description=purpose)
         verb.add_argument("--runs", type=Path, default=Path("runs/study"), help="folder of trainings and measurements")
         add_arguments(verb)
         verb.set_defaults(command=command)

@@ -12,17 +12,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from spic.benchmarks import Benchmark
-from spic.costs import LATENCY_IMAGES, costs_of_points, halves
+from spic.benchmarks import Benchmark, Recipe
+from spic.costs import LATENCY_IMAGES, costs_of_points, halves, ready, sample
 from spic.errors import SpicError, reason
 from spic.files import write_json
-from spic.networks.fold import fold_batch_norm
 from spic.points import OperatingPoint
 from spic.record import Costs
-from spic.rivals.evaluate import normalise
 from spic.tasks import TASKS
-from spic.training.backbone import RECIPES
-from spic.training.sources import SOURCES
 
 CODER = "rans"
 REPEATS = 5
@@ -55,18 +51,16 @@ class Effort:
 def measure(benchmark: Benchmark, points: list[OperatingPoint], data: Path | None) -> Effort:
     """Measure the first point of each geometry, with one thread."""
     torch.set_num_threads(1)
-    load_seconds, network = timed(lambda: fold_batch_norm(benchmark.build_network()))
-    network.to(memory_format=torch.channels_last)
-    chosen = one_per_geometry(points)
+    if benchmark.source is None or benchmark.recipe is None:
+        raise SpicError(f"{benchmark.name}: its network is not trained by this project, so there is no time to compare with")
     dataset = benchmark.open_data(data, LATENCY_IMAGES)
-    images = [normalise([dataset.pixels(i)]).to(memory_format=torch.channels_last)
-              for i in range(min(LATENCY_IMAGES, len(dataset)))]
+    load_seconds, network = timed(lambda: ready(benchmark, dataset.image_size, torch.device("cpu")))
+    chosen, images = one_per_geometry(points), sample(benchmark, dataset, torch.device("cpu"))
     costs = costs_of_points(benchmark, network, chosen, images, CODER)
     found = tuple(PointEffort(point.split_point, point.stride, point.channels, cost,
                               *switching(benchmark, network, point, images[0])) for point, cost in zip(chosen, costs))
-    key = benchmark.name, benchmark.task
-    pictures = len(SOURCES[key].open(data, "train"))
-    seconds = pictures * network_seconds_per_picture(benchmark, RECIPES[key])
+    pictures = len(benchmark.source.open(data, benchmark.source.backbone))
+    seconds = pictures * network_seconds_per_picture(benchmark, benchmark.recipe)
     return Effort(found, sum(parameter.numel() for parameter in network.parameters()), load_seconds, pictures, seconds)
 
 
@@ -114,7 +108,7 @@ def _places(network: nn.Module) -> list[tuple[int, int]]:
     return [(tensor.data_ptr(), tensor._version) for tensor in network.state_dict().values()]
 
 
-def network_seconds_per_picture(benchmark: Benchmark, recipe) -> float:
+def network_seconds_per_picture(benchmark: Benchmark, recipe: Recipe) -> float:
     """Of training the network itself, all epochs: forward and backward at each stage's size, reading not counted.
 
     The processor's seconds, not the clock's: other programs beside this one do not make the network look slower.

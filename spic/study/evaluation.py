@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spic import val
-from spic.benchmarks import find
+from spic.benchmarks import of_points
 from spic.errors import SpicError
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.record import Record, Results
@@ -66,14 +66,13 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
         for variant in variants:
             coder, tables = variant.split("-")
             measured = val.measure_points(
-                group.task, [point.with_tables(tables) for point in group.points], valdir=data, benchmark=benchmark,
-                coder=coder, limit=limit, workers=workers, output=records(root, group.task, group.whose, variant), quiet=True)
+                [point.with_tables(tables) for point in group.points], valdir=data, coder=coder, limit=limit,
+                workers=workers, output=records(root, group.task, group.whose, variant), quiet=True)
             if group.whose == "trained":
                 sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
     for group in groups:
         if group.whose == "shipped" and not effort_file(root, group.task).exists():
-            found = effort.measure(find(group.task, benchmark), group.points, data)
-            effort.write(effort_file(root, group.task), found)
+            effort.write(effort_file(root, group.task), effort.measure(of_points(group.points), group.points, data))
 
 
 def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -> list[Group]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from spic.errors import SpicError
 from spic.files import write_json
-from spic.training import grid
-from spic.training.grid import Job
+from spic.training.grid import curve_of
+from spic.training.jobs import Job
 from spic.training.rate import ESTIMATORS
 
 STUDY_FILE = Path(__file__).with_name("study.yaml")
@@ -69,16 +69,11 @@ def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -
     for estimator, multiplier in multipliers.items():
         if estimator not in ESTIMATORS:
             raise SpicError(f"{STUDY_FILE.name}: unknown estimator {estimator!r}; there are: {', '.join(ESTIMATORS)}")
-        weighted = {**row, "lambdas": [multiplier * weight for weight in row["lambdas"]]}
         first = (list(ESTIMATORS).index(estimator) * MOST_SEEDS + seed) * MOST_LAMBDAS
-        for job in grid.jobs_of(task, benchmark, split_point, weighted):
-            yield Trial(_numbered(job, first, estimator, seed), estimator, seed, job.factor)
-
-
-def _numbered(job: Job, first: int, estimator: str, seed: int) -> Job:
-    options = replace(job.options, rate=estimator, seed=job.options.seed + 1000 * seed)
-    return replace(job, factor=first + job.factor, options=options,
-                   parent=None if job.parent is None else first + job.parent)
+        curve = curve_of(task, benchmark, split_point, {**row, "lambdas": [multiplier * x for x in row["lambdas"]],
+                                                        "rate": estimator, "seed": seed, "first": first})
+        for job in curve.jobs():
+            yield Trial(job, estimator, seed, job.factor - first)
 
 
 def note(root: Path, planned: Iterable[Trial]) -> None:

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from spic.study import plan
-from spic.training import grid
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where grid.train_all reads pictures, keeps checkpoints and logs, and writes weights; how many trainings at a time."""
-
-    data: Path | None
-    runs: Path
-    output: Path
-    processes: int
+from spic.training.curve import Pictures, Places, train_all
 
 
 def folder(runs: Path, benchmark: str) -> Path:
@@ -38,5 +27,5 @@ def train(runs: Path, benchmark: str, data: Path | None = None, *, only: Iterabl
     trials = plan.trials(benchmark, only, seeds)
     root = folder(runs, benchmark)
     plan.note(root, trials)
-    places = Places(data, logs(runs, benchmark), root, processes)
-    grid.train_all([trial.job for trial in trials], places)
+    places = Places(output=root, runs=logs(runs, benchmark))
+    train_all([trial.job for trial in trials], places, Pictures(data), processes=processes)

@@ -103,7 +103,7 @@ class _Analysis(nn.Module):
 
 @dataclass
 class StudentRival(PixelRival):
-    """The codec carries the student's latent; ``rest(feature, image_size)`` answers from the decoded feature."""
+    """The codec carries the student's latent; ``rest(feature)`` answers from the decoded feature."""
 
     rest: nn.Module = field(default=None, repr=False)
 
@@ -111,4 +111,4 @@ class StudentRival(PixelRival):
         if received[0].dtype == np.uint8:  # pictures that no codec touched: the uncompressed network's turn
             return super().cloud(received)
         feature = torch.from_numpy(np.stack(received)).to(self.device, memory_format=torch.channels_last)
-        return self.rest(feature, tuple(self.dataset.pixels(0).shape[:2]))
+        return self.rest(feature)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spic.benchmarks import Benchmark
-from spic.cli import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
 from spic.errors import SpicError
 from spic.files import check_writable
 from spic.points import ROOT
@@ -24,7 +24,6 @@ from spic.record import Record
 from spic.rivals.learned import require_compressai
 from spic.rivals.learned.recipes import CURVES, EXPECTED, FINETUNED, RECIPES, STUDENTS_OWN, Recipe
 from spic.rivals.options import add_choice, add_options, benchmark_of, publish
-from spic.training.sources import SOURCES
 
 SETTINGS = {
     "lambdas": (float, "one per rate, from the rate that is trained first; others start from their neighbour"),
@@ -41,11 +40,10 @@ SEVERAL = ("lambdas", "taps")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="spic rivals learned", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("spic rivals learned", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, add, command in (("train", _add_train, _train), ("evaluate", _add_evaluate, _evaluate)):
-        verb = verbs.add_parser(name, allow_abbrev=False)
+        verb = verbs.add_parser(name, formatter_class=argparse.HelpFormatter)
         add_choice(verb.add_argument)
         add(verb.add_argument)
         verb.set_defaults(command=command)
@@ -88,7 +86,7 @@ def _train(args: argparse.Namespace) -> None:
     from spic.rivals.learned.training import Job, train
 
     benchmark = benchmark_of(args.task, args.benchmark, args.data)
-    if (benchmark.name, benchmark.task) not in SOURCES:
+    if benchmark.source is None:
         raise SpicError(f"{benchmark.name} has no training pictures for {benchmark.task}")
     recipe = recipe_of(args.model, args.task, **{name: getattr(args, name) for name in (*SETTINGS, "finetune")})
     check_writable(args.runs / "probe")

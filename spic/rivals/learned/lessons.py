@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spic.rivals.learned.recipes import Recipe
 from spic.datasets.images import SCALED, normalise
 from spic.errors import SpicError
-from spic.networks import cut_many
-from spic.training.distortion import answer, distill_loss, task_loss
+from spic.networks import cut, cut_many
+from spic.networks.cut import answers
+from spic.rivals.learned.recipes import Recipe
+from spic.training.distortion import Output, distill_loss
 
 DENSITY_LR = 5.0  # times that of the other layers: densities have few parameters, and they begin far from where they end
+
+
+def example(side: int) -> Tensor:
+    """A picture of the size at which halves are cut for training."""
+    return torch.zeros(1, 3, side, side)
 
 
 def bits_per_pixel(likelihoods: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -30,7 +38,8 @@ def _groups(model: nn.Module) -> list[dict]:
 class Autoencoding:
     """Pictures that look alike: bpp + lambda · 255² · mean squared error, as in compressai's own training."""
 
-    def __init__(self, model: nn.Module, weight: float, network: nn.Module | None, recipe: Recipe):
+    def __init__(self, model: nn.Module, weight: float, network: nn.Module | None, recipe: Recipe,
+                 task_loss: Callable | None = None):
         if recipe.crop % model.downsampling_factor:
             raise SpicError(f"--crop {recipe.crop}: must be a multiple of {model.downsampling_factor}")
         self.learning, self.groups, self.weight = {"model": model.train()}, _groups(model), weight
@@ -51,9 +60,10 @@ class Distilling:
     Each error is relative to the feature's variance, so that beta means the same for every network.
     """
 
-    def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
+    def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe,
+                 task_loss: Callable | None = None):
         self.learning, self.groups, self.weight = {"model": model.train()}, _groups(model), weight
-        (self.front, *self.later), _ = cut_many(network, [recipe.cut, *recipe.taps])
+        (self.front, *self.later), *_ = cut_many(network, [recipe.cut, *recipe.taps], example(recipe.crop))
 
     def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         x = normalise(images, rounding=SCALED)
@@ -77,23 +87,24 @@ class Finetuning:
     BatchNorm keeps the statistics it has: batches are small.
     """
 
-    def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe):
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe, task_loss: Callable):
+        self.model, self.task_loss .eval().requires_grad_(False), task_loss
         model.decoder.requires_grad_(True)
-        (self.front,), (self.teacher,) = cut_many(network, [recipe.cut])
-        self.learning, self.rest = {"decoder": model.decoder}, self.teacher
+        self.front, back, _ = cut(network, recipe.cut, example(recipe.crop))
+        self.learning, self.teacher = {"decoder": model.decoder}, answers(back)
+        self.rest = self.teacher
         if recipe.finetune == "all":
-            self.rest = model.rest.eval().requires_grad_(True)
-            self.learning["rest"] = model.rest
+            self.learning["rest"] = model.rest.eval().requires_grad_(True)
+            self.rest = answers(model.rest)
         self.groups = [{"params": list(part.parameters()), "factor": 1.0} for part in self.learning.values()]
 
     def loss(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         x = normalise(images, rounding=SCALED)
         with torch.no_grad():
             latent, _ = self.model.entropy_bottleneck(self.model.encoder(x))
-            teacher = answer(self.teacher, self.front(x))
-        student = answer(self.rest, self.model.decoder(latent))
-        task, distillation = task_loss(student, targets), distill_loss(student, teacher)
+            teacher = Output(*self.teacher(self.front(x)))
+        student = Output(*self.rest(self.model.decoder(latent)))
+        task, distillation = self.task_loss(student.logits, targets), distill_loss(student, teacher)
         return {"loss": task + distillation, "task": task, "distillation": distillation}
 
 

@@ -20,6 +20,7 @@ from spic.datasets.images import SCALED, normalise
 from spic.errors import SpicError
 
 VERSION = compressai.__version__
+SIDE = 128  # of the picture at which the size of a student's feature is looked up
 
 
 class _FullPrecision:
@@ -125,12 +126,11 @@ class Student(CompressionModel):
 
     @staticmethod
     def architecture(front: nn.Module, hidden: int, latent: int) -> dict[str, int]:
-        """Keywords of the constructor for the feature that ``front`` gives."""
-        side = 128
-        _, channels, height, width = front(torch.zeros(1, 3, side, side)).shape
-        halvings = round(math.log2(side / height))
-        if height != width or height << halvings != side or not 2 <= halvings <= 5:
-            raise SpicError(f"--cut: a feature of {height}x{width} for {side}x{side} pixels cannot be replaced")
+        """Keywords of the constructor for the feature that ``front`` gives of a picture of SIDE."""
+        _, channels, height, width = front(torch.zeros(1, 3, SIDE, SIDE)).shape
+        halvings = round(math.log2(SIDE / height))
+        if height != width or height << halvings != SIDE or not 2 <= halvings <= 5:
+            raise SpicError(f"--cut: a feature of {height}x{width} for {SIDE}x{SIDE} pixels cannot be replaced")
         return {"hidden": hidden, "latent": latent, "channels": channels, "halvings": halvings}
 
     def edge_modules(self) -> list[nn.Module]:

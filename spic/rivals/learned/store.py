@@ -17,7 +17,7 @@ from torch import nn
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError, reason
 from spic.files import record_checksums, sha256, verify_file, write_json, write_whole
-from spic.networks import NETWORKS, cut
+from spic.networks import cut
 from spic.points import ROOT
 from spic.networks.weights import fingerprint, load_strictly
 from spic.rivals.learned import networks as rivals
@@ -97,7 +97,7 @@ def read(root: Path, benchmark: Benchmark, model: str) -> Trained:
 def _load(benchmark: Benchmark, options: dict, path: Path) -> nn.Module:
     model = rivals.NETWORKS[options["model"]](**options["architecture"])
     if options["recipe"]["finetune"] == "all":
-        empty = NETWORKS[benchmark.task](benchmark.width, benchmark.num_classes)
-        model.rest = cut(empty, options["recipe"]["cut"])[1]
+        empty, image = benchmark.build_network("random"), torch.zeros(1, 3, *benchmark.image_size)
+        model.rest = cut(empty, options["recipe"]["cut"], image)[1]
     load_strictly(model, load_file(path), path)
     return model.eval().requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +10,14 @@ import torch
 from torch import nn
 
 from spic.benchmarks import Benchmark
-from spic.cli import pick_device
+from spic.commands import pick_device
 from spic.errors import SpicError
 from spic.files import cache_root
-from spic.networks import cut
+from spic.networks import cut, trace
 from spic.networks.fold import fold_batch_norm
 from spic.networks.weights import fingerprint
 from spic.record import Record
+from spic.rivals.command import normalisation
 from spic.rivals.cache import ResultCache
 from spic.rivals.evaluate import PixelRival, sweep
 from spic.rivals.learned import store
@@ -39,13 +39,13 @@ def measure(benchmark: Benchmark, models: Iterable[str], weights: Path, *, valdi
         trained.remove(rival)
     device = pick_device(gpu)
     dataset = benchmark.open_data(valdir, limit)
-    network = fold_batch_norm(network).to(device, memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)
     finished = ResultCache(cache or cache_root() / "rivals")
     records = []
     for rival in trained:
         codec = LearnedCodec(rival, device)
         for rate in codec.sweep:
-            road = _road(rival, rate, dataset, network, device)
+            road = _road(benchmark, rival, rate, dataset, network, device)
             found = sweep(road, benchmark, [codec], finished, {codec.name: [rate]}, batch_size, workers)
             records += [_completed(record, codec, dataset.image_size, rival.recipe["lambdas"][rate]) for record in found]
     return records, missing
@@ -67,10 +67,12 @@ def _completed(record: Record, codec: LearnedCodec, image_size: tuple[int, int],
     return dataclasses.replace(record, costs=costs, more={**record.more, "lambda": weight})
 
 
-def _road(rival: store.Trained, rate: int, dataset, network: nn.Module, device: torch.device) -> PixelRival:
+def _road(benchmark: Benchmark, rival: store.Trained, rate: int, dataset, network: nn.Module, device: torch.device) -> PixelRival:
     """What answers: the whole network, or behind a student the rest of it, as fine-tuned where it was."""
+    example = torch.zeros(1, 3, *dataset.image_size, device=device)
+    whole, normalise = fold_batch_norm(trace(network, example)), normalisation(benchmark)
     if not rival.recipe["cut"]:
-        return PixelRival(dataset, network, device)
-    rest = getattr(rival.networks[rate], "rest", None) or cut(network, rival.recipe["cut"])[1]
-    rest = fold_batch_norm(copy.deepcopy(rest)).to(device, memory_format=torch.channels_last)
-    return StudentRival(dataset, network, device, rest=rest)
+        return PixelRival(dataset, whole, device, normalise=normalise)
+    rest = getattr(rival.networks[rate], "rest", None) or cut(whole, rival.recipe["cut"], example)[1]
+    rest = fold_batch_norm(rest).to(device, memory_format=torch.channels_last)
+    return StudentRival(dataset, whole, device, normalise=normalise, rest=rest)

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spic.rivals.learned import store
-from spic.rivals.learned.lessons import LESSONS
+from spic.rivals.learned import networks, store
+from spic.rivals.learned.lessons import LESSONS, example
 from spic.rivals.learned.networks import NETWORKS
 from spic.rivals.learned.recipes import Recipe
 from spic.benchmarks import Benchmark
 from spic.errors import SpicError
 from spic.networks import cut
+from spic.tasks import TASKS
 from spic.training.checkpoint import Run
 from spic.networks.weights import fingerprint
-from spic.training.fit import learning_rate
 from spic.training.pictures import Pictures
-from spic.training.sources import SOURCES
+from spic.training.schedule import BOTTLENECK
 
 CLIP = 1.0  # of the gradient's norm, as in compressai's example of training
 SPREAD = 3.0  # of the first latents: at the usual 0.1 a short training must first lift them over the noise of rounding
@@ -54,11 +54,11 @@ class Job:
 
     @cached_property
     def pictures(self) -> Pictures:
-        source = SOURCES[self.benchmark.name, self.benchmark.task]
+        source = self.benchmark.source
         return read_pictures(source.open(self.data, source.bottlenecks, self.recipe.limit), self.recipe.crop)
 
     def architecture(self) -> dict:
-        front = cut(self.network, self.recipe.cut)[0] if self.network else None
+        front = cut(self.network, self.recipe.cut, example(networks.SIDE))[0] if self.network else None
         return NETWORKS[self.model].architecture(front, self.recipe.hidden, self.recipe.latent)
 
     def checkpoint(self, rate: int, stage: int) -> Run:
@@ -126,9 +126,9 @@ def _train_rate(job: Job, rate: int, model: nn.Module) -> nn.Module:
     finished = copy.deepcopy(model)
     finished.update(force=True, update_quantiles=True)
     if recipe.finetune == "all":
-        finished.rest = copy.deepcopy(cut(job.network, recipe.cut)[1])
+        finished.rest = cut(copy.deepcopy(job.network), recipe.cut, example(recipe.crop))[1]
     for stage, lesson in enumerate(later, 1):
-        lesson = lesson(finished, recipe.lambdas[rate], job.network, recipe)
+        lesson = lesson(finished, recipe.lambdas[rate], job.network, recipe, TASKS[job.benchmark.task].loss)
         _fit(job, lesson, rate, stage, recipe.finetune_epochs)
     return finished.eval()
 
@@ -145,7 +145,7 @@ def _fit(job: Job, lesson, rate: int, stage: int, epochs: int) -> None:
             torch.manual_seed(((recipe.seed * 256 + rate) * 8 + stage) * 10_007 + epoch)  # the same if resumed
             for number in range(batches):
                 for group in optimizer.param_groups:
-                    group["lr"] = group["factor"] * learning_rate((epoch + number / batches) / epochs, peak)
+                    group["lr"] = group["factor"] * BOTTLENECK((epoch + number / batches) / epochs, peak)
                 terms = _step(lesson, optimizer, crops(job.pictures, recipe.batch_size, recipe.crop))
                 if not math.isfinite(terms["loss"]):
                     raise SpicError(f"{title}: the loss is no longer a number in epoch {epoch + 1}; the checkpoint "
