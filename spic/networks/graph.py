@@ -146,7 +146,6 @@ def outline(value):
     return torch.utils._pytree.tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), value)
 
 
-@torch.inference_mode(False)
 @torch.no_grad()
 def observe(traced: fx.GraphModule, example: Tensor) -> None:
     """Fill each node's meta: ``seen`` at two batch sizes, ``memory`` and ``writes`` (ids of storages).
