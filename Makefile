@@ -1,48 +1,68 @@
-# make run   sets up .venv, installs requirement.txt and runs one point of both curves on the embedded benchmark
-# make test  the same environment, then the tests
+# make run   sets up .venv, installs requirement.txt, runs one point of both curves on the embedded benchmark, and sends one
+#            picture from edge to cloud: spic-try.png shows it
+# make test  the same environment, then the layers of the package (pyproject.toml) and the tests
+# make test-optional  the tests of what needs the optional groups, in .venv-optional
 # make train-scenes  train everything that Weights/scenes and Freq_tab/scenes hold (hours)
 # make study  train over seeds, measure, and judge the papers' claims (docs/reproduction.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+OPTIONAL := .venv-optional
+OPTIONAL_READY := $(OPTIONAL)/.ready
 
-.PHONY: run test train-scenes study figure-scenes figure-imagenet figure-coco clean
+.PHONY: run test test-optional train-scenes study figure-scenes figure-imagenet figure-coco clean
 
 run: $(READY)
 	cd Classification && $(BIN)/python val.py --split_point S1 --compress_factor 1
 	cd Segmentation && $(BIN)/python val.py --split_point S1 --compress_factor 1
+	$(BIN)/spic try --output spic-try.png
 
 test: $(READY)
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest
 
+test-optional: $(OPTIONAL_READY)
+	$(OPTIONAL)/bin/python -m pytest $(sort $(wildcard tests/test_rivals_*.py) $(shell grep -lw timm tests/test_*.py))
+
 train-scenes: $(READY)
-	$(BIN)/python -m spic.training.backbone --benchmark scenes --task classification
-	$(BIN)/python -m spic.training.backbone --benchmark scenes --task segmentation
-	$(BIN)/python -m spic.training.grid --benchmark scenes
+	$(BIN)/spic backbone --benchmark scenes --task classification
+	$(BIN)/spic backbone --benchmark scenes --task segmentation
+	$(BIN)/spic grid --benchmark scenes
 
 # The claims of the papers on the benchmark at hand: BENCHMARK=imagenette DATA=DIR, or nothing for the scenes.
 study: $(READY)
-	$(BIN)/python -m spic.study train --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
-	$(BIN)/python -m spic.study measure --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
-	$(BIN)/python -m spic.study report
+	$(BIN)/spic study train --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
+	$(BIN)/spic study measure --benchmark $(or $(BENCHMARK),scenes) $(if $(DATA),--data $(DATA))
+	$(BIN)/spic study report
 
-# The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e .[rivals]).
+# The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e '.[rivals]').
 figure-scenes: $(READY)
-	$(BIN)/python -m spic.curves run --task classification --output Figures/scenes-classification
-	$(BIN)/python -m spic.curves run --task segmentation --output Figures/scenes-segmentation
+	$(BIN)/spic curves run --task classification --output Figures/scenes-classification
+	$(BIN)/spic curves run --task segmentation --output Figures/scenes-segmentation
 
 # VALDIR=DIR, and where they differ: GPU=False, BACKBONE=FILE (a torchvision state dict; default: torchvision's own).
 figure-imagenet figure-coco: $(READY)
 	@test -n "$(VALDIR)" || { echo "say where the pictures are: make $@ VALDIR=DIR" >&2; exit 2; }
-	$(BIN)/python -m spic.curves run --task $(if $(filter figure-coco,$@),segmentation,classification) \
+	$(BIN)/spic curves run --task $(if $(filter figure-coco,$@),segmentation,classification) \
 	  --valdir $(VALDIR) $(if $(BACKBONE),--backbone_weights $(BACKBONE)) --gpu $(or $(GPU),True) --output Figures/$(subst figure-,,$@)
 
 $(READY): requirement.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "spic needs Python 3.10 or newer; set PYTHON=")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spic needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirement.txt
 	touch $(READY)
 
+# .venv-optional sees the packages of .venv (a .pth file), so torch is not installed twice. compressai declares numpy<2 but
+# works with numpy 2: it comes without its dependencies, and those that it imports are named here.
+$(OPTIONAL_READY): $(READY) pyproject.toml
+	$(BIN)/python -m venv $(OPTIONAL)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > `$(OPTIONAL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'`/of_venv.pth
+	$(OPTIONAL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'compressai>=1.2.8'
+	$(OPTIONAL)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'av>=12' 'zstandard>=0.22' 'timm>=1.0' einops pandas pytorch-msssim torch-geometric
+	touch $(OPTIONAL_READY)
+
 clean:
-	rm -rf $(VENV) spic.egg-info
+	rm -rf $(VENV) $(OPTIONAL) spic-try.png

@@ -18,6 +18,7 @@ COMMANDS = {
     "grid": ("spic.training.grid", "train all bottlenecks that a benchmark ships"),
     "recount": ("spic.training.recount", "count frequency tables anew"),
     "backbone": ("spic.training.backbone", "train the network of a benchmark"),
+    "scenes": ("spic.scenes", "draw a set of the embedded pictures"),
     "cache": ("spic.cache", "list or clear what is kept between runs"),
 }
 PER_TASK = ("train", "val")

@@ -97,6 +97,13 @@ def beside(path: Path, tables: str) -> Path:
     return path if tables == SHARED else path.with_suffix(f".{tables}{path.suffix}")
 
 
+def check_root(root: Path = ROOT) -> None:
+    """Before work whose results belong beside a dict.yaml: an installed package may lie where its user cannot write."""
+    if not os.access(root, os.W_OK):
+        raise SpicError(f"{root}: you cannot write here, where weights and tables belong; copy it to a folder of your own "
+                        f"(cp -r {root} DIR) and set SPIC_ROOT=DIR")
+
+
 _FILE_FIELDS = ("weights", "table")
 _POINT_FIELDS = ("step", "stride", "channels", *_FILE_FIELDS)
 _SETTINGS = ("network", "cut", "activation")

@@ -2,16 +2,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from spic.commands import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
 from spic.datasets.scenes import TASKS, ensure_scenes
 
 
 def main(argv: list[str] | None = None) -> int:
     """Draw the set and print its folder; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="spic scenes", description="Draw a set of scenes.", allow_abbrev=False)
+    parser = Parser("spic scenes", formatter_class=argparse.HelpFormatter, description="Draw a set of scenes.")
     add = parser.add_argument
     add("--task", choices=TASKS, required=True, help="which kind of pictures")
     add("--split", choices=("train", "val"), default="val", help="which of its pictures (default: %(default)s)")
@@ -21,7 +20,3 @@ def main(argv: list[str] | None = None) -> int:
     add("--workers", type=positive, help="processes that draw (default: one per core)")
     args = parser.parse_args(argv)
     return guarded(lambda: print(ensure_scenes(**vars(args))))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,14 +24,13 @@ from spic.benchmarks import EMBEDDED, Benchmark, of_points
 from spic.coding import CODERS
 from spic.coding.tables import KINDS
 from spic.commands import Parser, guarded
-from spic.datasets.images import read_rgb
+from spic.datasets.images import JPEG_QUALITY, jpeg_bytes, read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.pipeline import Cloud, Edge
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.tasks import TASKS, Answer
 
-JPEG_QUALITY = 75
 MOST_TILES = 256
 
 
@@ -149,13 +148,6 @@ def send(point: OperatingPoint, image: Image.Image, coder: str = "rans", weights
                   tuple(sent.symbols.shape[1:]), len(sent.frames[0]), 8 * sent.payload_bytes[0] / (height * width),
                   jpeg_bytes(pixels), 4 * feature.numel(), answers[0].ranked, answers[1].ranked, same)
     return trial, Shown(pixels, received.symbols[0].numpy(), *answers, classes, benchmark.palette)
-
-
-def jpeg_bytes(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> int:
-    """Length of the picture uint8 [H, W, 3] as a JPEG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return buffer.tell()
 
 
 def text(trial: Trial, colours: bool = False) -> str:

@@ -92,6 +92,8 @@ def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = No
     In a process group only the first process gets and writes records.
     """
     records, rows = _targets(output, points, ".json"), _targets(per_image, points, ".csv")
+    if shared := set(records.values()) & set(rows.values()):
+        raise SpicError(f"{shared.pop()}: is to be both the record and the rows of a point; give --per_image another name")
     benchmark = of_points(list(points))
     check_files(points)  # before anything large is fetched or read
     dataset = benchmark.open_data(valdir, limit)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from spic.coding.tables import FrequencyTable
-from spic.published.audit import symbol_shape
-from spic.published.layout import Artefact, published_points
-from spic.published.tables import read_table
 
+settings.register_profile("coding", deadline=None)  # kernels are compiled in whichever case comes first
+settings.load_profile("coding")
 SHARED = Path(__file__).parents[1].parent / "shared"
 
 
@@ -29,6 +29,10 @@ def published_tables():
     folder = SHARED / "paper/published"
     if not folder.exists():
         pytest.skip("needs paper/published of the folder ../shared")
+    from spic.published.audit import symbol_shape  # only here: the coders are tested without the layers above them
+    from spic.published.layout import Artefact, published_points
+    from spic.published.tables import read_table
+
     for point in published_points():
         data = (folder / Artefact(point, "table").name).read_bytes()
         yield point.name, read_table(data, point.step), math.prod(symbol_shape(point))

@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spic.benchmarks import BENCHMARKS, find
+from torchvision.models import ResNet50_Weights
+
+from spic.benchmarks import benchmarks, find, of_points
 from spic.networks.weights import load_strictly, read_state_dict
 from spic.errors import SpicError
-from spic.networks import resnet50
+from spic.networks.narrow import resnet50
+from spic.points import load_points
 
 
 class Malice:
@@ -61,16 +64,66 @@ def test_wrong_keys_are_named():
 
 
 def test_a_failed_download_says_what_to_do(monkeypatch):
-    benchmark = BENCHMARKS["classification", "imagenet"]
-
     def offline(*_, **__):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(type(benchmark.official), "get_state_dict", offline)
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", offline)
     with pytest.raises(SpicError, match="could not be downloaded.*--backbone_weights FILE"):
-        benchmark.build_network()
+        find("classification", "imagenet").build_network()
 
 
 def test_an_unknown_benchmark_lists_those_of_the_task():
-    with pytest.raises(SpicError, match="unknown benchmark 'coco'; for classification there are: imagenet, scenes"):
+    with pytest.raises(SpicError, match="unknown benchmark 'coco'; for classification there are: imagenet, imagenette, scenes"):
         find("classification", "coco")
+
+
+def test_every_file_of_the_folder_is_found_and_complete():
+    assert {("classification", "imagenet"), ("segmentation", "coco"), ("classification", "scenes"), ("segmentation", "scenes"),
+            ("classification", "imagenette"), ("segmentation", "camvid")} <= set(benchmarks())
+    for benchmark in benchmarks().values():
+        assert len(benchmark.classes()) == benchmark.num_classes
+        assert set(benchmark.cuts) == {"S1", "S2", "S3"} == set(benchmark.geometry)
+
+
+def test_every_point_of_the_project_belongs_to_a_benchmark():
+    for point in load_points().values():
+        benchmark = of_points([point])
+        assert (benchmark.task, benchmark.name) == (point.task, point.benchmark)
+        assert benchmark.cut_after(point)
+
+
+POINT = "{step: 1, stride: 2, channels: 8, weights: w, table: t"
+
+
+def points_of(tmp_path, text):
+    path = tmp_path / "dict.yaml"
+    path.write_text(text)
+    return list(load_points(path).values())
+
+
+def test_points_of_a_users_own_network_make_a_benchmark(tmp_path):
+    (point,) = points_of(tmp_path, f"classification: {{own: {{deep: {{0: {POINT}, network: 'torchvision:mobilenet_v3_small', "
+                         "cut: features.9}}}}")
+    benchmark = of_points([point])
+    assert (benchmark.num_classes, benchmark.image_size) == (1000, (224, 224))
+    assert benchmark.cut_after(point) == "features.9" and benchmark.geometry_of(point) is None
+    with pytest.raises(SpicError, match="own: say where the pictures are"):
+        benchmark.open_data(None, None)
+
+
+@pytest.mark.parametrize("entry,message", [
+    ("}", "own is no benchmark of the project .*its points must name their `network:`"),
+    (", network: 'torchvision:resnet81'}", "unknown network of torchvision 'resnet81'; the nearest are: .*resnet18"),
+    (", network: 'torchvision:fcn_resnet50'}", "answers segmentation, not classification"),
+    (", network: 'torchvision:resnet18'}", "nobody says where deep cuts torchvision:resnet18; name a node with `cut:`"),
+])
+def test_points_that_do_not_say_enough_are_one_clear_line(tmp_path, entry, message):
+    (point,) = points_of(tmp_path, f"classification: {{own: {{deep: {{0: {POINT}{entry}}}}}}}")
+    with pytest.raises(SpicError, match=message):
+        of_points([point]).cut_after(point)
+
+
+def test_points_of_two_networks_are_not_measured_together(tmp_path):
+    points = points_of(tmp_path, f"classification: {{own: {{deep: {{0: {POINT}, network: a}}, 1: {POINT}, network: b}}}}}}}}")
+    with pytest.raises(SpicError, match="belong to several networks .a, b."):
+        of_points(points)

@@ -1,6 +1,11 @@
 """Every engine against the reference implementation: the same bytes for every input, the same verdict on every
 payload."""
 
+import os
+import subprocess
+import sys
+import time
+
 import numba
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spic.coding import CODERS, FrequencyTable, compiled, make_coder
+from spic.coding.cpu import default_threads
 from spic.coding.engine import coder_module
 from spic.errors import SpicError, StreamError
 
@@ -116,12 +122,90 @@ def test_symbols_beyond_the_escape_are_refused(name):
         make_coder(name, MIXED).encode(torch.tensor([[0.0]]))
 
 
+@pytest.mark.parametrize("name", CODERS)
+def test_issue_15_item_18_any_memory_that_numpy_can_view_codes_alike(name):
+    symbols = draw(MIXED, 4, (6, 5, 5))
+    coder = make_coder(name, MIXED)
+    payloads = coder.encode(symbols)
+    unaligned = np.frombuffer(b"x" + symbols.tobytes(), np.int32, offset=1).reshape(symbols.shape)
+    assert not unaligned.flags.aligned and not unaligned.flags.writeable
+    for view in (symbols.astype(">i4"), symbols.astype(">i8"), symbols.astype(">u2"), symbols[::-1][::-1], unaligned,
+                 symbols[::-1].copy()[::-1], np.asfortranarray(symbols), symbols.astype(np.uint64), symbols.tolist()):
+        assert coder.encode(view) == payloads
+    assert coder.encode(symbols[::-1]) == payloads[::-1]
+
+
+@pytest.mark.parametrize("name", CODERS)
+def test_issue_15_item_18_images_without_symbols_have_empty_payloads(name):
+    coder = make_coder(name, MIXED)
+    assert coder.decode([b"", b""], (0, 1 << 24)).shape == (2, 0, 1 << 24)
+    assert coder.decode([], (3, 4)).shape == (0, 3, 4)
+    assert coder.encode(np.zeros((2, 0, 5), np.int32)) == [b"", b""]
+    with pytest.raises(StreamError, match="image 1 of 2"):
+        coder.decode([b"", b"x"], (0,))
+
+
+@pytest.mark.parametrize("payloads", [b"ab", ["ab"], [None], [3]])
+def test_payloads_that_are_no_bytes_are_refused(payloads):
+    with pytest.raises(SpicError, match="list of bytes"):
+        make_coder("rans", MIXED).decode(payloads, (4,))
+
+
+@pytest.mark.parametrize("name", CODERS)
+@pytest.mark.parametrize("distributions, symbols", [(4, 65536), (64, 4096)])
+def test_issue_15_item_19_wide_tables_are_built_in_two_seconds(name, distributions, symbols):
+    rng = np.random.default_rng(0)
+    counts = [dict(enumerate(row)) for row in rng.integers(1, 1000, (distributions, symbols)).tolist()]
+    make_coder(name, MIXED).encode(np.zeros((1, 1), np.int32))  # kernels are compiled now
+    start = time.process_time()
+    table = FrequencyTable(counts, 1.0, np.arange(distributions))
+    coder = make_coder(name, table, threads=1)
+    payloads = coder.encode(np.full((1, distributions), symbols - 1, np.int32))
+    assert time.process_time() - start < 2
+    assert (coder.decode(payloads, (distributions,)) == symbols - 1).all()
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # any import of it fails
+import spic.coding.stream
+loaded = [name for name in sys.modules if name.startswith("spic.")]
+assert all(name.startswith(("spic.coding", "spic.errors", "spic.files")) for name in loaded), loaded
+assert "numba" not in sys.modules
+import numpy as np
+from spic.coding import CODERS, FrequencyTable, make_coder
+from spic.errors import SpicError
+table = FrequencyTable({0: 9, 1: 3}, 1.0)
+for name in CODERS:
+    coder = make_coder(name, table)
+    symbols = np.array([[0, 1, 5], [0, 0, 0]])
+    assert (coder.decode(coder.encode(symbols), (3,)) == symbols).all()
+try:
+    make_coder("rans", table, engine="gpu")
+except SpicError as error:
+    print(error)
+"""
+
+
+def test_coding_needs_neither_torch_nor_the_rest_of_the_package():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
+    assert done.stdout == "--coder_device gpu: it needs torch, which is not installed here; use --coder_device cpu\n", done.stderr
+
+
+def test_the_threads_of_the_cpu_engine_without_torch(monkeypatch):
+    assert default_threads() == torch.get_num_threads()
+    monkeypatch.delitem(sys.modules, "torch")
+    for asked, threads in (("3", 3), ("5,2", 5), ("", None), ("many", None), ("0", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert default_threads() == threads or threads is None and default_threads() == len(os.sched_getaffinity(0))
+
+
 def test_an_unknown_coder_lists_the_known_ones():
     with pytest.raises(SpicError, match="huffman, rans"):
         make_coder("zip", MIXED)
 
 
-@pytest.mark.parametrize("shape", [(), (-1, 4), (1 << 13, 1 << 12)])
+@pytest.mark.parametrize("shape", [(), (-1, 4), (1 << 13, 1 << 12), (0, 7 << 24), (1,) * 9, (2.5,), ("4",), 4, None])
 def test_impossible_shapes_are_refused(shape):
     with pytest.raises(SpicError, match="shape"):
         make_coder("rans", MIXED).decode([b""], shape)

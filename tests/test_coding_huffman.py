@@ -4,7 +4,9 @@ import hashlib
 
 import numpy as np
 import pytest
+from coding_cases import COUNTS as ANY_COUNTS
 from coding_cases import published_tables, shared_json
+from hypothesis import given
 
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.tables import MAX_TOTAL
@@ -79,3 +81,17 @@ def test_the_code_is_a_complete_prefix_code(seed):
     words = sorted(f"{code:0{length}b}" for length, code in huffman_code(counts).values())
     assert not any(b.startswith(a) for a, b in zip(words, words[1:]))
     assert sum(2.0 ** -len(word) for word in words) == 1
+
+
+@given(ANY_COUNTS)
+def test_the_fast_code_is_the_plain_one(counts):
+    symbols = [END, *sorted(counts)]
+    lengths, codes = code_arrays(np.array([1, *(counts[s] for s in symbols[1:])]))
+    assert dict(zip(symbols, zip(lengths.tolist(), codes.tolist()))) == huffman_code(counts)
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_the_fast_code_is_the_plain_one_for_wide_tables_with_equal_counts(most):
+    counts = dict(enumerate(np.random.default_rng(most).integers(1, most + 1, 65536).tolist()))
+    lengths, codes = code_arrays(np.array([1, *counts.values()]))
+    assert dict(zip([END, *counts], zip(lengths.tolist(), codes.tolist()))) == huffman_code(counts)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.rans.reference import ESCAPE, _log2, choose_precision, slot_counts, spread
-from spic.coding.rans.tables import _arrays, fast_precision, log2, slot_arrays
+from spic.coding.rans.tables import fast_precision, log2, slot_arrays
 
 SKEWED = {0: 900, 1: 80, 2: 15, 3: 4, 9: 1}
 
@@ -63,6 +63,36 @@ def test_every_owner_has_its_slots_evenly_spread(counts):
         assert len(slots) == share and (rank[slots] == np.arange(share)).all()
         wanted = (np.arange(share) + 0.5) / share * 4096
         assert np.abs(slots + 0.5 - wanted).max() <= len(shares)
+
+
+def as_arrays(counts):
+    return np.array(sorted(counts)), np.array([counts[s] for s in sorted(counts)])
+
+
+@given(COUNTS, st.integers(12, 16))
+def test_the_fast_slots_are_the_plain_ones(counts, precision):
+    symbols, values = as_arrays(counts)
+    kept, owned = slot_arrays(values, precision)
+    assert dict(zip([*symbols[kept].tolist(), ESCAPE], owned.tolist())) == slot_counts(counts, precision)
+
+
+@pytest.mark.parametrize("shape", [0.3, 1.0, 30.0])
+@pytest.mark.parametrize("precision", [12, 16])
+def test_the_fast_slots_of_wide_tables_are_the_plain_ones(shape, precision):
+    counts = dict(enumerate((1 + np.random.default_rng(0).gamma(shape, 3000, 40000)).astype(np.int64).tolist()))
+    symbols, values = as_arrays(counts)
+    kept, owned = slot_arrays(values, precision)
+    assert dict(zip([*symbols[kept].tolist(), ESCAPE], owned.tolist())) == slot_counts(counts, precision)
+
+
+@given(st.lists(COUNTS, min_size=1, max_size=3), st.sampled_from([0, 1, 100, 2000, 100000, 1 << 24]))
+def test_the_fast_precision_is_the_plain_one(distributions, n):
+    assert fast_precision([as_arrays(counts) for counts in distributions], n) == choose_precision(distributions, n)
+
+
+@given(st.lists(st.integers(1, 1 << 40), min_size=1))
+def test_the_fast_logarithm_is_the_plain_one(values):
+    assert log2(np.array(values)).tolist() == [_log2(value) for value in values]
 
 
 @pytest.mark.parametrize("value", [1, 2, 3, 7, 1000, 65535, 1 << 40, (1 << 40) - 1])

@@ -2,16 +2,18 @@
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
 import torch
-from coding_cases import SHARED_TABLES, channel_tables
+from coding_cases import SHARED_TABLES, batches, channel_tables
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spic.coding import fuzz, make_coder
 from spic.coding.clusters import cluster
-from spic.coding.tables import MAX_TOTAL, KINDS, FrequencyTable, SymbolCounter
+from spic.coding.tables import KINDS, MAX_FILE_BYTES, MAX_TOTAL, FrequencyTable, SymbolCounter
 from spic.errors import SpicError
 
 FAIR = FrequencyTable({0: 2, 3: 1, 7: 1}, 2.0)
@@ -118,6 +120,20 @@ def test_values_above_65535_stay_out_of_the_table():
         ("[" * 100000, "not valid JSON"),
         ("[]", "not a frequency table"),
         ('{"version": 2, "step": 1, "counts": {"0": 1}}', "version 2"),
+        ('{"version": true, "step": 1, "counts": {"0": 1}}', "version True"),
+        ('{"version": 1.0, "step": 1, "counts": {"0": 1}}', "version 1.0"),
+        ('{"version": %s, "step": 1, "counts": {"0": 1}}' % ("9" * 400), "version of 1329 bits"),
+        ('{"version": 1, "step": %s, "counts": {"0": 1}}' % ("9" * 400), "step must be a positive number, not of 1329 bits"),
+        ('{"version": 1, "step": -%s, "counts": {"0": 1}}' % ("9" * 400), "step"),
+        ('{"version": 1, "step": %s, "counts": {"0": 1}}' % ("9" * 5000), "not valid JSON"),
+        ('{"version": 1, "step": 1e999, "counts": {"0": 1}}', "step"),
+        ('{"version": 1, "step": 1e-999, "counts": {"0": 1}}', "step"),
+        ('{"version": 1, "step": true, "counts": {"0": 1}}', "step"),
+        ('{"version": 1, "step": 1, "counts": {"0": %s}}' % ("9" * 400), "count of 1329 bits"),
+        ('{"version": 1, "step": 1, "counts": {"%s": 1}}' % ("9" * 400), "plain integers"),
+        ('{"version": 1, "step": 1, "counts": null}', "counts"),
+        ('{"version": 1, "step": 1, "counts": []}', "index"),
+        ('{"version": 1, "step": 1, "counts": [{"0": 1}], "index": {"shape": [%s], "values": [0]}}' % ("9" * 400), "index"),
         ('{"version": 1, "counts": {"0": 1}}', "missing"),
         ('{"version": 1, "step": 1, "counts": {"0": 1}, "more": 1}', "unexpected"),
         ('{"version": 1, "step": 1, "counts": {}}', "at least one"),
@@ -163,9 +179,49 @@ def test_a_table_of_many_wide_distributions_is_refused_before_it_takes_memory():
         FrequencyTable([{65535: 1}] * 1024, 1.0, np.arange(1024))
 
 
+def test_issue_15_item_19_what_takes_long_to_build_is_refused_with_its_bound():
+    """The file that can be written can be read: the largest table is well below the 16 MiB of a file."""
+    counts = [dict.fromkeys(range(65536), MAX_TOTAL >> 16)] * 8
+    largest = FrequencyTable(counts, 1.0, np.arange(8))
+    assert len(json.dumps(largest.to_json())) < MAX_FILE_BYTES
+    with pytest.raises(SpicError, match="524289 counted symbols in 9 distributions, 524288 at most"):
+        FrequencyTable([*counts, {0: 1}], 1.0, np.arange(9))
+
+
+@pytest.mark.parametrize("counts", [None, 3, [], "0", [None], {}])
+def test_counts_that_map_nothing_are_refused(counts):
+    with pytest.raises(SpicError, match="counts must map|an index goes with"):
+        FrequencyTable(counts, 1.0, np.arange(1) if isinstance(counts, list) else None)
+
+
+@pytest.mark.parametrize("index", [[[0], [0, 1]], [0.5], [10**30], [], [-1], [2], "a"])
+def test_an_index_that_is_none_is_refused(index):
+    with pytest.raises(SpicError, match="index"):
+        FrequencyTable([{0: 1}, {1: 1}], 1.0, index)
+
+
+def test_counts_of_small_numpy_integers_add_up():
+    assert FrequencyTable({0: np.int32(2**31 - 1), 1: np.int32(2**31 - 1)}, np.float32(0.5)).total == 2**32 - 2
+
+
+def test_issue_15_item_19_counting_more_than_a_table_holds_is_refused():
+    counter = SymbolCounter("channel")
+    counter.add(np.arange(1 << 20, dtype=np.int32).reshape(1, 16, 1 << 16) % (1 << 16))
+    with pytest.raises(SpicError, match="--tables shared"):
+        counter.table(1.0)
+
+
 @pytest.mark.parametrize(
     "symbols, word",
     [
+        (np.array([[3, -(1 << 31)]], np.int32), "NaN or infinity"),
+        (np.array([[3, -(1 << 63)]]), "NaN or infinity"),
+        ([[1], [2, 3]], "must be an array"),
+        (np.array([[1 << 70]], object), "integers, not object"),
+        (np.array([[True]]), "integers, not bool"),
+        ("text", "batch axis|integers"),
+        (np.zeros((1, 0, (1 << 24) + 1), np.int32), "16777216 symbols"),
+        (np.zeros([1] * 10, np.int32), "8 axes"),
         (torch.tensor([[0.5]]), "integers"),
         (torch.tensor([1, 2]), "batch axis"),
         (torch.tensor([[-1]]), "-1"),
@@ -188,3 +244,39 @@ def test_the_information_of_the_counted_symbols_is_the_entropy():
     for tables in KINDS:
         table = FrequencyTable.from_symbols(symbols, 1.0, tables)
         assert math.isclose(table.cross_entropy(symbols), table.entropy * symbols.numel(), rel_tol=1e-9)
+
+
+@given(st.one_of(SHARED_TABLES, channel_tables()), st.data())
+def test_issue_15_item_11_cross_entropy_does_not_depend_on_how_symbols_are_split(table, data):
+    """Not in the last digit: histograms are integers, and bits are computed once, from their sum."""
+    symbols = data.draw(batches(table))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(symbols)), max_size=4)))
+    parts = [table.histogram(part) for part in np.split(symbols, cuts)]
+    assert all(part.dtype == np.int64 and part.shape == parts[0].shape for part in parts)
+    assert table.cross_entropy_of(sum(parts)) == table.cross_entropy(symbols)
+    assert table.escapes_of(sum(parts)) == table.count_escapes(symbols) == sum(map(table.escapes_of, parts))
+    assert sum(parts).sum() == symbols.size
+
+
+@given(st.one_of(SHARED_TABLES, channel_tables()), st.data())
+def test_cross_entropy_is_the_sum_of_each_symbols_price(table, data):
+    symbols = data.draw(batches(table))
+    bits = 0.0
+    for image in symbols:
+        for context, symbol in zip(table.contexts(symbols.shape[1:]), image.ravel().tolist()):
+            counts = table.distributions[context]
+            escape = 0 if symbol in counts else 5 + max(0, symbol.bit_length() - 1)
+            bits += math.log2(sum(counts.values()) / counts.get(symbol, 1)) + escape
+    assert math.isclose(table.cross_entropy(symbols), bits, rel_tol=1e-9, abs_tol=1e-6)
+
+
+def test_issue_15_item_11_cross_entropy_is_no_bound_for_one_image():
+    """The last symbols of an image go onto an empty state: a run of the most frequent one costs nothing there."""
+    table = FrequencyTable({0: 900, 1: 80, 2: 15, 3: 4, 9: 1}, 1.0)
+    symbols = np.array([[1, 2, 3, 1] + [0] * 50])
+    assert 8 * len(make_coder("rans", table).encode(symbols)[0]) < table.cross_entropy(symbols) - 4
+
+
+def test_damaged_table_files_are_refused_or_code(tmp_path):
+    outcome = fuzz.tables(400, random.Random(3), tmp_path)
+    assert outcome.rejected > 200 and outcome.accepted > 10 and outcome.rejected + outcome.accepted == 400

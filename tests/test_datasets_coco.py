@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from spic.datasets import coco
+from spic.datasets import coco, names
 from spic.datasets.loading import batches
 from spic.errors import SpicError
 
@@ -175,10 +176,107 @@ def test_a_file_that_is_no_annotation_file_is_refused(root, text):
 
 @pytest.mark.parametrize("broken", [[[1, 2]], [["a"] * 8], {"size": [1, 1], "counts": [99]},
                                     {"size": [HEIGHT, WIDTH], "counts": [99]}, {"size": [9, 9], "counts": [81]},
-                                    "text", None, 5])
+                                    "text", None, 5, [], [[]], [[True] * 8], [["1"] * 8], {"size": [HEIGHT, WIDTH]},
+                                    {"size": [HEIGHT, WIDTH], "counts": [5000, -200]},
+                                    {"size": [HEIGHT, WIDTH], "counts": [4800.0]},
+                                    {"size": [HEIGHT, WIDTH], "counts": None}])
 def test_a_broken_mask_is_refused_by_name(tmp_path, broken):
     with pytest.raises(SpicError, match="annotation 10 of image 1"):
         coco.open(write_coco(tmp_path / "coco", {1: [(5, broken)]}))
+
+
+@pytest.mark.parametrize("counts", ["", "zzzz", "0", "h", "\u00e9", "PPPPPPPPPP", "0" * 4000,
+                                    compressed(inside(*FRONT))["counts"][:-1], compressed(inside(*FRONT))["counts"] + "1"])
+def test_compressed_run_lengths_that_do_not_fill_the_image_are_refused(tmp_path, counts):  # issue 15, item 8
+    with pytest.raises(SpicError, match="annotation 10 of image 1 is no valid .*run"):
+        coco.open(write_coco(tmp_path / "coco", {1: [(5, {"size": [HEIGHT, WIDTH], "counts": counts})]}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 30), st.booleans())
+def test_run_lengths_are_read_as_pycocotools_writes_them(runs, height, first):
+    flat = np.repeat((np.arange(len(runs)) + first) % 2, runs)
+    mask = flat[:len(flat) // height * height].reshape(height, -1, order="F") if len(flat) >= height else flat[:, None]
+    for code in (compressed(mask), uncompressed(mask)):
+        assert np.array_equal(coco._run_length_mask(code, *mask.shape), mask.astype(bool))
+
+
+def far(value):
+    return [[value, 10, 40, 10, 40, 30, 10, 30]]
+
+
+@pytest.mark.parametrize("polygon", [far(1e308), far(-1e308), far(1e6), far(-1e4), far(float("inf")), far(float("nan")),
+                                     far(10 ** 400), [[0, 0, 80, 60] * 10_000]])
+def test_polygons_far_outside_or_endless_are_refused_at_once(tmp_path, polygon):  # issue 15, item 8
+    root = write_coco(tmp_path / "coco", {1: [(5, polygon)]})
+    start = time.perf_counter()
+    with pytest.raises(SpicError, match="annotation 10 of image 1 is no valid polygon") as caught:
+        coco.open(root)
+    assert time.perf_counter() - start < 1 and "\n" not in str(caught.value)
+
+
+def test_polygons_a_little_outside_are_cut_at_the_rim(tmp_path):
+    root = write_coco(tmp_path / "coco", {1: [(5, box(-20, -10, 100, 70))]})
+    assert (coco.open(root).class_mask(1) == 1).all()
+
+
+def change_record(root, **changes):
+    path = root / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0].update(changes)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("changes", [{"height": -60}, {"height": -60, "width": -80}, {"height": 60.0}, {"height": True},
+                                     {"width": "80"}, {"height": None}, {"height": 0}, {"width": float("nan")},
+                                     {"file_name": 5}, {"id": 1.5}])
+def test_sizes_that_are_no_whole_numbers_above_0_are_refused(root, changes):  # issue 15, item 18
+    change_record(root, **changes)
+    with pytest.raises(SpicError, match="no COCO annotation file.*image .*(sensible size|whole numbers)") as caught:
+        coco.open(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_category_and_image_numbers_are_checked(root):
+    path = root / "annotations" / "instances_val2017.json"
+    text = path.read_text()
+    for field in ("category_id", "image_id"):
+        path.write_text(text.replace(f'"{field}": 5' if field == "category_id" else f'"{field}": 7', f'"{field}": 7.5'))
+        with pytest.raises(SpicError, match="annotation .* needs a segmentation, and whole numbers"):
+            coco.open(root)
+
+
+@pytest.mark.parametrize("size, words", [((1, 2000), "is 2000x1 pixels, and a picture may be at most 50 times"),
+                                         ((60_000, 2), "is 2x60000 pixels"),
+                                         ((30_000, 30_000), "is 30000x30000 pixels, and a picture may have 1 to 67108864")])
+def test_extreme_shapes_are_refused_before_any_work(root, size, words):  # issue 15, item 17
+    change_record(root, height=size[0], width=size[1])
+    start = time.perf_counter()
+    with pytest.raises(SpicError, match=f"image 7 in .*instances_val2017.json {words}"):
+        coco.open(root)
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' + "[" * 100_000, '{"a":' * 100_000])
+def test_deeply_nested_json_is_refused(root, text):  # issue 15, item 18
+    (root / "annotations" / "instances_val2017.json").write_text(text)
+    with pytest.raises(SpicError, match="no COCO annotation file") as caught:
+        coco.open(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_deeply_nested_cached_list_is_made_anew(root, cache):
+    coco.open(root)
+    path, = cache.rglob("*.json")
+    path.write_text("[" * 100_000)
+    assert coco.open(root).ids == [7, 9]
+
+
+def test_classes_are_called_as_in_voc_or_as_the_annotations_say(root):
+    path = root / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text().replace('"categories": []', '"categories": [{"id": 13, "name": "stop_sign"}]'))
+    assert coco.open(root).class_names == names.VOC
+    assert coco.open(root, categories=(0, 13, 16)).class_names == ("background", "stop sign", "category 16")
 
 
 def test_no_labelled_image_at_all(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import resource
 import shutil
 import tarfile
 import threading
@@ -14,18 +15,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from spic.bottleneck import make_bottleneck
+from spic.bottleneck import PUBLISHED_PIXELS, make_bottleneck
 from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
+from spic.files import record_checksums, require_files, verify_file
 from spic.points import load_points
 from spic.published import layout, source
-from spic.published.__main__ import main
+from spic.published.command import main
 from spic.published.audit import audit_imported
 from spic.published.checkpoints import _ROLES, load_checkpoint, read_checkpoint
 from spic.published.importing import import_published
-from tests.test_published_tables import Attack, published_pickle
+from spic.published.unpickle import read_table, table_content
+from tests.test_published_unpickle import Attack, published_pickle
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "paper" / "published"
 DICT = """segmentation:
@@ -44,7 +47,7 @@ ALL = {"Segmentation/weights/supervised/S1/model5.pth.tar", "Segmentation/freq_t
 def checkpoint_bytes(point, trained: bool = False, **changes) -> bytes:
     """A checkpoint with the published parameter names, and the beginnings of an estimator."""
     torch.manual_seed(point.channels)
-    ours = make_bottleneck(point.task, point.location, 256, point.channels, point.stride).state_dict()
+    ours = make_bottleneck((256, 65, 65), point.channels, point.stride, PUBLISHED_PIXELS).state_dict()
     theirs = {role: name for name, role in _ROLES.items()}
     state = {f"{theirs[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in ours.items()}
     scales = torch.linspace(0.1, 0.5, 8) if trained else torch.full((8,), 0.25)
@@ -68,7 +71,9 @@ def project(tmp_path, monkeypatch):
             name = layout.Artefact(point, kind).name
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes(data)
-            manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            content = table_content(read_table(data, point.step)) if kind == "table" else \
+                read_checkpoint(data, point, name).content
+            manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "content": content}
     monkeypatch.setattr(layout, "_manifest", lambda: manifest)
     return root / "dict.yaml", copy
 
@@ -96,7 +101,7 @@ def test_a_folder_is_imported_as_weights_and_tables_the_project_can_read(project
     summary = import_published(str(copy), dict_file)
     assert summary.ok and summary.complete == 2 and summary.written == 4
     for point in load_points(dict_file).values():
-        unit = make_bottleneck(point.task, point.location, 256, point.channels, point.stride)
+        unit = make_bottleneck((256, 65, 65), point.channels, point.stride, PUBLISHED_PIXELS)
         unit.load_state_dict(load_file(point.weights))
         assert FrequencyTable.load(point.table).counts == {symbol: 1000 >> symbol for symbol in range(5)}
         checkpoint = load_checkpoint(point.weights)
@@ -193,7 +198,8 @@ def test_a_place_that_cannot_be_written_is_one_line(project, capsys):
     dict_file, copy = project
     (dict_file.parent / "Freq_tab").write_text("a file where a folder should be")
     assert main(["--source", str(copy), "--dict", str(dict_file)]) == 2
-    assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "Freq_tab" in line and "run the command again: it goes on where it stopped" in line
 
 
 def test_an_archive_cannot_write_anywhere_else(project):
@@ -273,7 +279,9 @@ def test_without_source_or_audit_the_command_says_what_to_give(capsys):
 
 def test_the_audit_without_an_import_says_how_to_import(project, capsys):
     assert main(["--audit", "--dict", str(project[0])]) == 2
-    assert "python -m spic.published --source https://github.com/IntelLabs/spic" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "spic import --source https://github.com/IntelLabs/spic" in told
+    assert "spic import --audit --source DIR_OR_URL" in told, "issue 15, item 21"
 
 
 def test_a_point_that_was_never_published_needs_another_benchmark(project):
@@ -300,10 +308,23 @@ def point(project):
     ({"conv2_3.weight": torch.zeros(2, 256, 1, 1, dtype=torch.float64)}, "does not fit .* encoder.pointwise.weight"),
     ({"bn5_1.bias": torch.full((256,), float("nan"))}, "does not fit .* decoder.norm2.bias"),
     ({"conv2_2.weight": torch.zeros(())}, "does not fit|not a published checkpoint"),
+    ({"conv2_2.weight": torch.zeros(1).expand(1 << 40)}, "does not fit .* encoder.depthwise.weight"),  # 4 TB from 4 bytes
+    ({"bn2_1.weight": torch.zeros(1).expand(1 << 40)}, "does not fit"),
+    ({"bn2_1.weight": "text"}, "not a published checkpoint"),
+    ({"priorEncoder.bn1.weight": "text"}, "not a published checkpoint"),
+    ({"priorEncoder.bn1.weight": torch.zeros(0)}, "not a published checkpoint"),
 ])
 def test_a_checkpoint_that_does_not_fit_is_refused(point, changes, message):
     with pytest.raises(SpicError, match=message):
         read_checkpoint(checkpoint_bytes(point, **changes), point, "model5.pth.tar")
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": [1]}, {"state_dict": {5: torch.zeros(1)}}, {"state_dict": {}}, {}])
+def test_a_checkpoint_of_another_kind_is_refused(point, content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with pytest.raises(SpicError, match="model5: (not a published checkpoint|does not fit)"):
+        read_checkpoint(buffer.getvalue(), point, "model5")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -319,6 +340,135 @@ def test_a_checkpoint_that_runs_code_runs_nothing(point, tmp_path):
 def test_a_trained_estimator_is_told_from_an_untrained_one(point):
     assert read_checkpoint(checkpoint_bytes(point), point, "").origin.estimator_shrink == 0.25
     assert read_checkpoint(checkpoint_bytes(point, trained=True), point, "").origin.estimator_shrink is None
+
+
+# ---- issue 15, item 7: what was published is recognised by the manifest, whatever was recorded since ----
+
+
+def recounted(dict_file: Path) -> Path:
+    """What `recount --force` did: another table in the place of a published one, with its checksum."""
+    table = dict_file.parent / "Freq_tab/coco/S1/segmentation_4.json"
+    FrequencyTable({0: 40, 1: 2}, 3.0).save(table)
+    record_checksums("coco", [table], dict_file.parent)
+    return table
+
+
+def test_a_recounted_table_is_not_taken_for_the_published_one(project):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    before = imported(dict_file)
+    recounted(dict_file)
+    summary = import_published(str(copy), dict_file)
+    assert (summary.written, summary.present, summary.complete) == (1, 3, 2)
+    assert imported(dict_file) == before
+
+
+def test_the_audit_leaves_a_recounted_table_out_and_says_so(project, capsys):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    table = recounted(dict_file)
+    assert [audit.point.split_point for audit in audit_imported(dict_file)] == ["US1"]
+    assert f"note: {table} is not the published file" in capsys.readouterr().err
+
+
+def test_other_weights_in_the_place_of_published_ones_are_replaced(project):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    before, (first, *_) = imported(dict_file), load_points(dict_file).values()
+    save_file({name: value + 1 for name, value in load_file(first.weights).items()}, first.weights)
+    record_checksums("coco", [first.weights], dict_file.parent)
+    assert import_published(str(copy), dict_file).written == 1
+    assert imported(dict_file) == before
+
+
+def test_the_table_of_another_kind_is_not_taken_for_the_shared_one():
+    """Its counts add up to the same."""
+    shared, channel = FrequencyTable({0: 5, 1: 2}, 1.0), FrequencyTable([{0: 3, 1: 1}, {0: 2, 1: 1}], 1.0, [[[0]], [[1]]])
+    assert channel.counts == shared.counts and table_content(channel) != table_content(shared)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent")
+def test_the_manifest_knows_the_conversion_of_every_published_file_at_hand():
+    known = layout.artefacts(layout.published_points())
+    found = 0
+    for artefact in known:
+        if (SHARED / artefact.name).exists():
+            data = artefact.check((SHARED / artefact.name).read_bytes())
+            content = table_content(read_table(data, artefact.point.step)) if artefact.kind == "table" else \
+                read_checkpoint(data, artefact.point, artefact.name).content
+            assert content == artefact.content, artefact.name
+            found += 1
+    assert found == 74
+
+
+# ---- issue 15, items 14 and 18: where an import is written ----
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", "{", "\xff"])
+def test_a_damaged_list_of_checksums_is_one_line(project, content, capsys):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    before, listed = imported(dict_file), dict_file.parent / "Weights/coco/checksums.json"
+    listed.write_bytes(content.encode("latin-1"))
+    capsys.readouterr()
+    assert main(["--source", str(copy), "--dict", str(dict_file)]) == 2
+    line, = capsys.readouterr().err.strip().splitlines()
+    assert "checksums.json: missing or not a list of checksums" in line and "delete it" in line
+    listed.unlink()
+    assert import_published(str(copy), dict_file).written == 0, "the files are still there and say what they should"
+    assert imported(dict_file) == before
+
+
+@pytest.mark.parametrize("content", [{"Freq_tab/coco/S1/segmentation_4.json": 5}, {"Freq_tab/coco/S1/segmentation_4.json": []}])
+def test_an_odd_checksum_is_recorded_again(project, content):
+    dict_file, copy = project
+    import_published(str(copy), dict_file)
+    before = imported(dict_file)
+    (dict_file.parent / "Weights/coco/checksums.json").write_text(json.dumps(content))
+    assert import_published(str(copy), dict_file).written == 0
+    assert imported(dict_file) == before
+
+
+def test_folders_of_weights_and_tables_may_be_links(project):
+    dict_file, copy = project
+    for folder in ("Weights", "Freq_tab"):
+        (dict_file.parent.parent / "elsewhere" / folder).mkdir(parents=True)
+        (dict_file.parent / folder).symlink_to(dict_file.parent.parent / "elsewhere" / folder)
+    assert import_published(str(copy), dict_file).complete == 2
+    for point in load_points(dict_file).values():
+        assert verify_file(point.weights, "coco", "", dict_file.parent) == point.weights
+    assert import_published(str(copy), dict_file).written == 0 and len(audit_imported(dict_file)) == 2
+
+
+def test_a_link_to_nowhere_is_one_line(project, capsys):
+    dict_file, copy = project
+    (dict_file.parent / "Freq_tab").symlink_to(dict_file.parent / "nowhere")
+    assert main(["--source", str(copy), "--dict", str(dict_file)]) == 2
+    assert "Freq_tab" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_full_disk_is_one_line_and_what_was_converted_stays(project, capsys):
+    dict_file, copy = project
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # no file may be larger: tables fit, weights do not
+    try:
+        code = main(["--source", str(copy), "--dict", str(dict_file)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2 and "cannot be written (File too large)" in line and "goes on where it stopped" in line
+    kept = imported(dict_file)
+    assert "Freq_tab/coco/S1/segmentation_4.json" in kept and not [name for name in kept if "/." in name]
+    summary = import_published(str(copy), dict_file)
+    assert summary.complete == 2 and summary.present >= 1 and summary.present + summary.written == 4
+
+
+def test_what_is_missing_is_seen_by_name_before_any_work(project):
+    points = load_points(project[0]).values()
+    with pytest.raises(SpicError, match="segmentation_4.safetensors: no such file .and 3 more files.; do this"):
+        require_files([path for point in points for path in (point.weights, point.table)], "do this")
+    import_published(str(project[1]), project[0])
+    require_files([path for point in points for path in (point.weights, point.table)], "do this")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent")

@@ -110,3 +110,20 @@ def test_bad_input_is_one_line(run, arguments, message):
 def test_a_published_point_that_is_no_split_is_refused(capsys):
     code = recount.main(["--task", "segmentation", "--benchmark", "coco", "--split_point", "S1", "S2"])
     assert code == 2 and "segmentation/coco/S1/0" in (err := capsys.readouterr().err) and "no split" in err
+
+
+def test_published_tables_are_not_overwritten(capsys):
+    """Issue 15, item 7."""
+    code = recount.main(["--task", "classification", "--benchmark", "imagenet", "--split_point", "S3", "--force"])
+    line, = capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and "classification/imagenet/S3/0 (and 5 more): published tables are not overwritten" in line
+    assert "--output DIR" in line
+
+
+def test_tables_of_published_points_may_be_counted_elsewhere_and_in_other_kinds(run, points, monkeypatch, tmp_path):
+    monkeypatch.setitem(recount.PUBLISHED, "classification", "mine")
+    before = points[0].table.read_bytes()
+    assert run("--force", "--tables", "shared")[0] == 2 and points[0].table.read_bytes() == before
+    assert run("--force", "--tables", "channel")[0] == 0
+    assert run("--force", "--tables", "shared", "--output", str(tmp_path / "other"))[0] == 0
+    assert points[0].table.read_bytes() == before

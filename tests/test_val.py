@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,15 +10,17 @@ import sys
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from spic.coding.tables import KINDS
-from spic.networks import resnet50
+from spic.files import record_checksums
+from spic.networks.narrow import resnet50
 from spic.points import ROOT
 from spic.val import main
 
-KEYS = {"task", "benchmark", "split_point", "compress_factor", "coder", "device", "images", "bpp", "bpp_wire",
-        "bpp_bound", "bytes_per_image", "tables", "escapes", "uncoded_values_per_image", "seconds", "versions"}
-SCORES = {"classification": {"top1", "top5", "baseline_top1", "baseline_top5"}, "segmentation": {"miou", "baseline_miou"}}
+KEYS = {"task", "benchmark", "split_point", "compress_factor", "coder", "device", "images", "bpp", "bpp_wire", "scores",
+        "baseline", "bpp_table", "bytes_per_image", "tables", "escapes", "uncoded_values_per_image", "seconds", "versions"}
+SCORES = {"classification": {"top1", "top5", "agreement"}, "segmentation": {"miou", "agreement"}}
 
 
 def run(task, tmp_path, *arguments, limit=40):
@@ -36,7 +39,7 @@ def test_the_command_of_the_readme(folder, task, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith(f"scenes benchmark, {task}")
     result = json.loads(output.read_text())
-    assert KEYS | SCORES[task] <= set(result)
+    assert KEYS <= set(result) and SCORES[task] == set(result["scores"]) == set(result["baseline"])
     assert result["images"] == 10
     with open(rows) as file:
         table = list(csv.DictReader(file))
@@ -50,16 +53,16 @@ def test_several_points_are_told_in_one_table(tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     records = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("S1_0", "S2_5")]
     header = next(i for i, line in enumerate(told) if line.startswith("split"))
-    assert told[header - 3].endswith("huffman, 10 images, cpu") and len(told) == header + 13
+    assert told[header - 3].endswith("huffman, 10 images, cpu") and max(map(len, told)) <= 80 and len(told) == header + 13
     for row, record in zip((told[header + 1], told[-1]), records):
-        assert row.split()[:3] == [record["split_point"], str(record["compress_factor"]), f"{record['top1']:.2f}"]
+        assert row.split()[:3] == [record["split_point"], str(record["compress_factor"]), f"{record['scores']['top1']:.2f}"]
         assert f"{record['bpp']:.5f}" in row.split()
 
 
 def test_the_last_partial_batch_counts_and_batch_size_does_not_matter(tmp_path):
     results = [run("classification", tmp_path, "--split_point", "S1", "--batch_size", size, limit=25) for size in "74"]
     assert results[0]["images"] == 25
-    for key in ("top1", "top5", "baseline_top1"):
+    for key in ("scores", "baseline"):
         assert results[0][key] == results[1][key]
     assert results[0]["bpp"] == pytest.approx(results[1]["bpp"], rel=1e-3)
 
@@ -67,10 +70,10 @@ def test_the_last_partial_batch_counts_and_batch_size_does_not_matter(tmp_path):
 def test_both_coders_give_the_same_predictions_and_rans_fewer_bits(tmp_path):
     huffman, rans = (run("classification", tmp_path, "--split_point", "S3", "--compress_factor", "1", "--coder", coder)
                      for coder in ("huffman", "rans"))
-    assert huffman["top1"] == rans["top1"]
+    assert huffman["scores"] == rans["scores"]
     assert huffman["escapes"] == rans["escapes"]
     assert rans["bpp"] < huffman["bpp"]
-    assert rans["bytes_per_image"] * 8 <= rans["bpp_bound"] * 224 * 224 + 8
+    assert rans["bytes_per_image"] * 8 <= rans["bpp_table"] * 224 * 224 + 8
     assert huffman["bpp_wire"] > huffman["bpp"]
 
 
@@ -87,9 +90,9 @@ def test_tables_change_the_bits_and_nothing_else(coder, tmp_path):
         assert rows[0] == rows[1] == rows[2]
         shared, channel, position = (json.loads(path.read_text()) for path in (shared, *particular))
         assert (shared["tables"], channel["tables"], position["tables"]) == KINDS
-        for key in ("top1", "top5", "baseline_top1", "images"):
+        for key in ("scores", "baseline", "images"):
             assert shared[key] == channel[key] == position[key]
-        assert position["bpp_bound"] < 0.95 * shared["bpp_bound"] and channel["bpp_bound"] < 1.01 * shared["bpp_bound"]
+        assert position["bpp_table"] < 0.95 * shared["bpp_table"] and channel["bpp_table"] < 1.01 * shared["bpp_table"]
         assert position["bpp"] < (0.95 if coder == "rans" else 1.01) * shared["bpp"]
 
 
@@ -121,7 +124,7 @@ def test_a_table_that_was_not_counted_names_the_command(tmp_path, capsys):
     code = main("classification", ["--points", str(tmp_path / "dict.yaml"), "--tables", "channel", "--limit", "2"])
     error = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and len(error) == 1
-    assert "classification_0.channel.json: no such file; count it by: python -m spic.training.recount" in error[0]
+    assert "classification_0.channel.json: no such file; count it by: spic recount" in error[0]
 
 
 def test_several_points_in_one_pass_give_the_results_of_single_runs(tmp_path):
@@ -131,19 +134,24 @@ def test_several_points_in_one_pass_give_the_results_of_single_runs(tmp_path):
     for split, factor in (("S1", "0"), ("S3", "1")):
         together = json.loads((tmp_path / "all" / f"{split}_{factor}.json").read_text())
         single = run("classification", tmp_path, "--split_point", split, "--compress_factor", factor, limit=20)
-        for key in ("top1", "top5", "bpp", "bpp_wire", "bpp_bound", "escapes"):
+        for key in ("scores", "baseline", "bpp", "bpp_wire", "bpp_table", "escapes"):
             assert together[key] == single[key]
 
 
 @pytest.mark.parametrize("arguments,message", [
     (["--split_point", "S9"], "unknown split point 'S9'"),
+    (["--split_point", "S1", "all", "S9"], "unknown split point 'S9'"),
     (["--compress_factor", "77"], "unknown compress factor '77'"),
+    (["--compress_factor", "all", "99"], "unknown compress factor '99'"),
     (["--benchmark", "mars"], "unknown benchmark 'mars'; for classification there are: imagenet"),
-    (["--coder", "zip"], "unknown coder 'zip'"),
+    (["--benchmark", ""], "unknown benchmark ''"),
     (["--gpu", "True"], "no GPU"),
-    (["--valdir", "nowhere"], "nowhere"),
-    (["--output", "/proc/nowhere/out.json"], "cannot be written"),
+    (["--valdir", "nowhere", "--benchmark", "imagenette"], "nowhere"),
+    (["--valdir", "nowhere", "--benchmark", "scenes"], "nowhere: the scenes are drawn"),
+    (["--output", "/proc/nowhere/out.json"], "cannot be"),
+    (["--output", "out.json", "--compress_factor", "all"], "6 points were asked for, each gets a file of its own"),
     (["--backbone_weights", "nowhere.pth"], "nowhere.pth: no such file"),
+    (["--workers", "999999999", "--limit", "3"], "--workers 999999999: this machine has"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     if arguments[0] == "--gpu" and torch.cuda.is_available():
@@ -152,6 +160,66 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert message in error[0]
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--coder", "zip"], "invalid choice: 'zip'"),
+    (["--batch_size", "9" * 20], "is not a whole number from 0"),
+    (["--seed", "9" * 20], "is not a whole number from 0"),
+    (["--limit", "0"], "not a whole number above 0"),
+    (["--output", ""], "name a file or a folder"),
+    (["--output", "x.txt"], "neither a .json or .csv file nor"),
+    (["--compress", "1"], "unrecognized arguments: --compress"),
+])
+def test_a_wrong_command_ends_in_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main("classification", arguments)
+    error = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and len(error) == 1 and message in error[0]
+
+
+def test_record_and_rows_may_not_be_one_file(tmp_path, capsys):
+    both = str(tmp_path / "both.json")
+    assert main("classification", ["--limit", "3", "--output", both, "--per_image", both]) == 2
+    assert "both.json" in capsys.readouterr().err
+
+
+def test_rows_of_other_pictures_do_not_count_as_done(tmp_path, capsys):
+    """A record and rows that were written by different calls do not belong together."""
+    arguments = ["--split_point", "S1", "--compress_factor", "1", "--workers", "0", "--output", str(tmp_path / "out")]
+    assert main("classification", [*arguments, "--limit", "4", "--per_image", str(tmp_path / "rows")]) == 0
+    old = (tmp_path / "rows" / "S1_1.csv").read_text()
+    assert main("classification", [*arguments, "--limit", "6"]) == 0
+    capsys.readouterr()
+    assert main("classification", [*arguments, "--limit", "6", "--per_image", str(tmp_path / "rows")]) == 0
+    assert "finished before" not in capsys.readouterr().out
+    new = (tmp_path / "rows" / "S1_1.csv").read_text()
+    assert (old.count("\n"), new.count("\n")) == (5, 7)
+    assert main("classification", [*arguments, "--limit", "6", "--per_image", str(tmp_path / "rows")]) == 0
+    assert "finished before" in capsys.readouterr().out
+
+
+def test_another_backbone_is_not_finished_before(tmp_path, capsys):
+    """The shipped network's file is replaced between two calls with the same --output."""
+    root = tmp_path / "root"
+    for folder in ("Weights/scenes", "Freq_tab/scenes"):
+        shutil.copytree(ROOT / folder, root / folder)
+    shutil.copy(ROOT / "dict.yaml", root)
+    weights = root / "Weights/scenes/classification.safetensors"
+    state = load_file(weights)
+    program = ("import sys; from spic.val import main; sys.exit(main('classification', ['--limit', '4', '--workers', '0', "
+               f"'--output', {str(tmp_path / 'out')!r}]))")
+    def run_once():
+        done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "SPIC_ROOT": str(root)}, capture_output=True,
+                              text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    run_once()
+    assert "finished before" in run_once()
+    state["fc.weight"] = -state["fc.weight"]
+    save_file(state, weights)
+    record_checksums("scenes", [weights], root)
+    assert "finished before" not in run_once()
 
 
 def test_gpu_false_means_no_gpu(tmp_path):
@@ -166,4 +234,4 @@ def test_a_published_point_that_is_not_imported_names_the_command(tmp_path, caps
     code = main("classification", ["--valdir", str(tmp_path), "--points", str(tmp_path / "dict.yaml"),
                                    "--backbone_weights", str(tmp_path / "backbone.pth")])
     assert code == 2
-    assert "python -m spic.published --source" in capsys.readouterr().err
+    assert "spic import --source" in capsys.readouterr().err

@@ -19,7 +19,8 @@ from spic.networks.cut import Frontier, cut
 from spic.networks.weights import load_strictly, read_state_dict
 from spic.points import ROOT, OperatingPoint
 
-TRAIN_ADVICE = "restore it from the repository, or train it again (docs/training.md)"
+TRAIN_ADVICE = ("take it from the repository (an installed spic carries the scenes alone; SPIC_ROOT=DIR names a checkout), "
+                "or train it: spic backbone, spic grid")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from spic.datasets import imagenet, names
 from spic.datasets.images import Preparation
 from spic.errors import SpicError
 
-ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/HEAD.zip"
+ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/640c26c163519f50d4ab2dfa85729ea883fc485d.zip"
 HOW_TO_GET = f"import the published artefacts with: spic import --source {ARCHIVE_URL}"
 CUTS = {"S1": "layer4.2", "S2": "layer4.0", "S3": "layer3.4"}
 GEOMETRY = {"S1": PUBLISHED_LATE, "S2": PUBLISHED_LATE, "S3": PUBLISHED_EARLY}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spic.errors import SpicError
+from spic.errors import SpicError, reason
 
 MAX_SYMBOL = (1 << 24) - 1
 """Largest value an escape can carry."""
@@ -27,7 +27,7 @@ def symbol_matrix(symbols) -> np.ndarray:
     try:
         array = np.asarray(symbols)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SpicError(f"symbols must be an array in the memory of the CPU ({error})") from None
+        raise SpicError(f"symbols must be an array in the memory of the CPU ({reason(error)})") from None
     require_integers(array.dtype.kind in "iu", array.dtype)
     size = math.prod(image_shape(array))
     if np.can_cast(array.dtype, np.int32):

@@ -18,7 +18,6 @@ import hashlib
 import json
 import math
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -188,9 +187,8 @@ class FrequencyTable:
         the table's distributions.
 
         A symbol without a count costs one part in the total, plus the escape's raw bits (see docs/bitstream.md). It is
-        the price of this table's probabilities and no lower bound on bytes: Huffman's are at least as many to a bit or
-        so, but rANS starts from an empty state and can code the most frequent symbols at the end of an image for
-        nothing."""
+        no lower bound on the bytes of one image: rANS starts from an empty state, on which a run of the most frequent
+        symbol, the last ones of an image, can cost nothing."""
         at = np.nonzero(histogram)
         return math.fsum((histogram[at] * self._prices[at]).tolist())
 
@@ -328,9 +326,13 @@ def _shown(value) -> str:
 
 def _checked_step(step) -> float:
     number = isinstance(step, (int, float, np.number)) and not isinstance(step, bool)
-    if not number or not 0 < step <= sys.float_info.max:  # an integer may be larger than any float
+    try:
+        value = float(step) if number else math.nan
+    except OverflowError:  # an integer larger than any float
+        value = math.inf
+    if not 0 < value < math.inf:
         raise SpicError(f"table: step must be a positive number, not {_shown(step)}")
-    return float(step)
+    return value
 
 
 def _checked_index(index, distributions: int, several: bool) -> np.ndarray | None:

@@ -150,7 +150,8 @@ def _read_annotations(path: Path) -> tuple[COCO, str]:
             coco.createIndex()
         _check_records(coco)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SpicError(f"{path} is no COCO annotation file ({type(error).__name__}: {reason(error)}); get it again") from error
+        why = f"{type(error).__name__}: {reason(error)}"
+        raise SpicError(f"{path} is no COCO annotation file ({why}); get it again") from error
     for record in coco.imgs.values():
         check_size(f"image {record['id']} in {path}", record["width"], record["height"])
     return coco, hashlib.sha256(data).hexdigest()

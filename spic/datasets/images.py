@@ -1,7 +1,9 @@
 """What all data sets share: reading a picture safely, what a network takes of it, even subsets."""
 from __future__ import annotations
 
+import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +20,14 @@ from spic.errors import SpicError
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, for RGB in 0..1
 STD = (0.229, 0.224, 0.225)
 
+JPEG_QUALITY = 75  # at which a picture is compared with what crosses instead of it
 MOST_PIXELS = 2 ** 26  # 8192 x 8192; a picture takes 4 bytes a pixel while it is decoded
 MOST_ASPECT = 50  # longer side by shorter side: scaling the shorter one to 513 pixels then makes at most 13 million
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+# Pillow warns of pictures half as large as it refuses; check_size refuses them, too, and in one line
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class UnreadableImage(SpicError):
@@ -62,8 +69,8 @@ def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
 def read_rgb(path: str | os.PathLike) -> Image.Image:
     """The picture as RGB, whatever it is stored as; UnreadableImage names the file."""
     with opened(path) as image:
-        # Pillow's own conversion would clip 16-bit values at 255
-        return Image.fromarray(to_rgb8(image)) if image.mode in SIXTEEN_BIT_MODES else image.convert("RGB")
+        # Pillow's own conversion would clip 16-bit and floating-point values at 255
+        return Image.fromarray(to_rgb8(image)) if image.mode in (*SIXTEEN_BIT_MODES, "F") else image.convert("RGB")
 
 
 def to_rgb8(image: Image.Image | np.ndarray) -> np.ndarray:
@@ -92,6 +99,13 @@ def _array_to_rgb8(array: np.ndarray) -> np.ndarray:
         raise SpicError(f"a picture must be [height, width] or [height, width, 1 to 4 channels], not {array.shape}")
     colours = array[..., :1] if array.shape[2] < 3 else array[..., :3]
     return np.ascontiguousarray(np.broadcast_to(colours, (*array.shape[:2], 3)))
+
+
+def jpeg_bytes(pixels: np.ndarray, quality: int = JPEG_QUALITY) -> int:
+    """Length of the picture uint8 [H, W, 3] as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.tell()
 
 
 # ---- what a network takes --------------------------------------------------------------------------------------

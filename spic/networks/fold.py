@@ -34,7 +34,9 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
 
 
 def _fold_by(graph: fx.Graph, module: nn.Module) -> nn.Module:
-    calls = Counter(id(module.get_submodule(node.target)) for node in graph.nodes if node.op == "call_module")
+    owners = [node.target if node.op == "call_module" else node.target.rpartition(".")[0] for node in graph.nodes
+              if node.op in ("call_module", "get_attr")]  # who reads a module's weight uses the module, too
+    calls = Counter(id(module.get_submodule(owner)) for owner in owners)
     for node in [node for node in graph.nodes if node.op == "call_module"]:
         called = module.get_submodule(node.target)
         if not isinstance(module, fx.GraphModule) and not type(called).__module__.startswith("torch."):

@@ -117,18 +117,23 @@ class _Observer(fx.Interpreter):
 
     def run_node(self, node: fx.Node):
         inputs = [t for i in node.all_input_nodes for t in tensors(self.env[i])]
-        versions = [tensor._version for tensor in inputs]
+        versions = list(map(_version, inputs))
         value = super().run_node(node)
         meta = node.meta
         meta.setdefault("seen", []).append(outline(value))
         meta.setdefault("memory", set()).update(map(self._memory, tensors(value)))
-        written = [tensor for tensor, version in zip(inputs, versions) if tensor._version != version]
+        written = [tensor for tensor, version in zip(inputs, versions) if _version(tensor) != version]
         meta.setdefault("writes", set()).update(map(self._memory, written))
         meta.setdefault("same", set()).update(i for i in node.all_input_nodes if self.env[i] is value and written)
         return value
 
     def _memory(self, tensor: Tensor) -> tuple[int, int]:
         return self.batch, tensor.untyped_storage()._cdata
+
+
+def _version(tensor: Tensor) -> int:
+    """How often the tensor was written to; parameters made in inference mode do not count, and are not written to."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def tensors(value) -> list[Tensor]:
@@ -141,6 +146,7 @@ def outline(value):
     return torch.utils._pytree.tree_map_only(Tensor, lambda t: Spec(tuple(t.shape), t.dtype), value)
 
 
+@torch.no_grad()
 def observe(traced: fx.GraphModule, example: Tensor) -> None:
     """Fill each node's meta: ``seen`` at two batch sizes, ``memory`` and ``writes`` (ids of storages).
 
@@ -156,7 +162,6 @@ def observe(traced: fx.GraphModule, example: Tensor) -> None:
             raise SpicError(f"the network does not take pictures of {tuple(example.shape[1:])}: {reason(error)}") from None
 
 
-@torch.no_grad()
 def _run_twice(traced: fx.GraphModule, example: Tensor) -> None:
     for batch, memory_format in zip(_BATCHES, (torch.contiguous_format, torch.channels_last)):
         images = example.expand(batch, *example.shape[1:])
@@ -190,6 +195,7 @@ class _Counter(fx.Interpreter):
         return value
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def count_macs(traced: fx.GraphModule) -> None:
     """Fill ``macs`` of each node of a traced network: multiply-accumulates of one image (torch counts two operations each)."""

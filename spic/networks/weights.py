@@ -27,7 +27,7 @@ def read_state_dict(path: Path, wanted: set[str] | None = None) -> dict[str, tor
                 torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(key, str) and _is_plain(value) for key, value in state.items()):
         raise SpicError(f"{path}: holds no state dict (a mapping from names to tensors)")
     return state if wanted is None else {name: value for name, value in state.items() if name in wanted}
 
@@ -35,6 +35,11 @@ def read_state_dict(path: Path, wanted: set[str] | None = None) -> dict[str, tor
 def _read_safetensors(path: Path, wanted: set[str] | None) -> dict[str, torch.Tensor]:
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys() if wanted is None or name in wanted}
+
+
+def _is_plain(value) -> bool:
+    """Whether it can be a parameter: a tensor of real numbers, all of them stored."""
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not (value.is_complex() or value.is_quantized)
 
 
 def load_strictly(module: nn.Module, state: dict, path: Path) -> None:

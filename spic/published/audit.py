@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -17,17 +18,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from spic.bottleneck import GEOMETRY
-from spic.coding import make_coder
-from spic.coding.tables import FrequencyTable
+from spic.benchmarks.imagenet import ARCHIVE_URL
+from spic.coding import FrequencyTable, make_coder
 from spic.coding.huffman import huffman_code
 from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint
 from spic.published.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
-from spic.published.importing import HOW_TO_GET, imported_points
-from spic.published.layout import artefacts, published_points
+from spic.published.importing import altered_files, imported_points
+from spic.published.layout import artefacts, geometry, published_points
 from spic.published.source import read_files
-from spic.published.tables import read_table
+from spic.published.unpickle import read_table
 
 CURVES_FILE = Path(__file__).parents[1] / "data" / "paper_curves.json"
 INPUT_SIZE = {"classification": 224, "segmentation": 513}
@@ -72,10 +72,14 @@ class PointAudit:
 
 
 def audit_imported(dict_file: Path = DICT_FILE) -> list[PointAudit]:
-    """The audit of the points that were imported."""
+    """The audit of the points that were imported; files that are not what was published are named and left out."""
     points = imported_points(dict_file)
+    for path in altered_files(dict_file):
+        print(f"note: {path} is not the published file, so its point is left out; import again with --source",
+              file=sys.stderr)
     if not points:
-        raise SpicError(f"no published point is imported yet; {HOW_TO_GET}")
+        raise SpicError("no published point is imported yet; audit a copy without importing it by: spic import --audit "
+                        f"--source DIR_OR_URL, or import it by: spic import --source {ARCHIVE_URL}")
     return _audit((point, FrequencyTable.load(point.table), load_checkpoint(point.weights)) for point in points)
 
 
@@ -107,8 +111,8 @@ def _audit(rows: Iterator) -> list[PointAudit]:
 
 def symbol_shape(point: OperatingPoint) -> tuple[int, int, int]:
     """[C, h, w] of a published point's symbols."""
-    padding = GEOMETRY[point.task, point.location].encoder_padding
-    side = (_FEATURE_SIZE[point.task, point.location] + 2 * padding - 3) // point.stride + 1
+    kernel, padding = geometry(point).encoder
+    side = (_FEATURE_SIZE[point.task, point.location] + 2 * padding - kernel) // point.stride + 1
     return point.channels, side, side
 
 

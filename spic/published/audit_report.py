@@ -13,6 +13,8 @@ _SAME_BPP = 0.005  # two readings of one marker differ by less
 _BRANCHES, _CHANNELS, _SIDE = 5, 256, 65  # of ASPP
 UNCODED_VALUES = (_BRANCHES - 2) * _CHANNELS * _SIDE**2 + _CHANNELS
 """Beside the coded branch: three of 256 x 65 x 65 values, and the pooled one, of 256 before it is spread out."""
+_TABLE4 = {"classification": (0.57, 25.55, 0.02), "segmentation": (0.34, 42.01, 0.008)}
+"""The paper's Table 4: millions of parameters of the bottleneck and of the network, and the share in percent as printed."""
 _IMAGENET = {1281167: "training", 1281167 + 50000: "training and validation", 50000: "validation"}
 
 _HEAD = ("| point | symbols | images counted | entropy bits/symbol | Huffman bits/symbol | entropy bpp | rANS bpp | "
@@ -21,7 +23,7 @@ _HEAD = ("| point | symbols | images counted | entropy bits/symbol | Huffman bit
 
 def render(audits: list[PointAudit]) -> str:
     """The whole report."""
-    sections = (_rates, _symbols, _duplicates, _checkpoints, _branches, _counted, _curves, _shared_markers)
+    sections = (_rates, _symbols, _duplicates, _checkpoints, _branches, _overhead, _counted, _curves, _shared_markers)
     sentences = (f"- {sentence}" for section in sections for sentence in section(audits))
     return "\n".join([*_table(audits), "", *sentences])
 
@@ -116,6 +118,17 @@ def _branches(audits: list[PointAudit]) -> Iterator[str]:
                f"{min(coded):,} to {max(coded):,} symbols per image; the other four, {UNCODED_VALUES:,} values per "
                "image, are not coded. These points are no split of the network, and their bpp leaves most of what the "
                "back needs uncounted.")
+
+
+def _overhead(audits: list[PointAudit]) -> Iterator[str]:
+    rows = [f"{bottleneck:g} M of {network:g} M parameters ({task}) is printed as {printed:g}% and is {bottleneck / network:.1%}"
+            for task, (bottleneck, network, printed) in _TABLE4.items()]
+    yield (f"The paper's Table 4 gives the bottleneck's share of the network a hundred times too small: {'; '.join(rows)}.")
+    for task, (_, network, _) in _TABLE4.items():
+        sizes = [audit.checkpoint.parameters / 1e6 for audit in _with_weights(audits) if audit.point.task == task]
+        if sizes:
+            yield (f"The published {task} bottlenecks have {min(sizes):.3f} M to {max(sizes):.3f} M parameters, "
+                   f"{min(sizes) / network:.2%} to {max(sizes) / network:.2%} of the network's {network:g} M.")
 
 
 def _counted(audits: list[PointAudit]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from spic.bottleneck import make_bottleneck
-from spic.errors import SpicError
+from spic.errors import SpicError, reason
 from spic.points import OperatingPoint
+from spic.published.layout import geometry
 
 _ROLES = {
     "conv2_2": "encoder.depthwise", "bn2_1": "encoder.norm1", "conv2_3": "encoder.pointwise", "bn3_1": "encoder.norm2",
     "conv2_4": "decoder.pointwise", "bn4_1": "decoder.norm1", "conv2_5": "decoder.depthwise", "bn5_1": "decoder.norm2",
 }
 _ESTIMATOR = ("priorEncoder", "priorDecoder", "bitEstimator_z")
+_OBSERVED = ("running_mean", "running_var", "num_batches_tracked")
+_MOST_CHANNELS = 4096  # that come out of a front
 _INITIAL_BIAS = 0.01  # of the estimator's convolutions, before weight decay
 
 
@@ -54,6 +58,16 @@ class Checkpoint:
             digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def parameters(self) -> int:
+        """Of encoder and decoder, without what BatchNorm observes."""
+        return sum(value.numel() for name, value in self.state.items() if not name.endswith(_OBSERVED))
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of everything that is kept, whatever the version of safetensors that writes it."""
+        return hashlib.sha256(f"{self.digest} {json.dumps(asdict(self.origin))}".encode()).hexdigest()
+
     def to_bytes(self) -> bytes:
         """The safetensors file; one metadata entry, so that the same checkpoint always gives the same bytes."""
         return save(self.state, metadata={"published": json.dumps(asdict(self.origin))})
@@ -61,9 +75,12 @@ class Checkpoint:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint that ``to_bytes`` wrote."""
-    with safe_open(path, "pt") as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}
-        return Checkpoint(state, Origin(**json.loads(file.metadata()["published"])))
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}
+            return Checkpoint(state, Origin(**json.loads(file.metadata()["published"])))
+    except Exception as error:  # whatever safetensors meets in a foreign file, and a file without that entry
+        raise SpicError(f"{path}: not an imported checkpoint ({type(error).__name__}: {reason(error)})") from None
 
 
 def read_checkpoint(data: bytes, point: OperatingPoint, name: str) -> Checkpoint:
@@ -75,16 +92,25 @@ def read_checkpoint(data: bytes, point: OperatingPoint, name: str) -> Checkpoint
         return storage
 
     try:
-        published = torch.load(io.BytesIO(data), map_location=on_cpu, weights_only=True)["state_dict"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            published = torch.load(io.BytesIO(data), map_location=on_cpu, weights_only=True)["state_dict"]
         estimator = {key: value for key, value in published.items() if key.split(".")[0] in _ESTIMATOR}
-        state = {_our_name(key): value.contiguous() for key, value in published.items() if key not in estimator}
-    except Exception as error:  # whatever torch.load meets in a foreign file
-        reason = str(error).partition("\n")[0][:120]
-        raise SpicError(f"{name}: not a published checkpoint ({type(error).__name__}: {reason})") from None
-    _check_fit(state, point, name)
+        state = {_our_name(key): value for key, value in published.items() if key not in estimator}
+        wrong = _misfit(state, point)
+        origin = _origin(estimator, name, devices)
+    except Exception as error:  # whatever torch meets in a foreign file
+        raise SpicError(f"{name}: not a published checkpoint ({type(error).__name__}: {reason(error)})") from None
+    if wrong:
+        raise SpicError(f"{name}: does not fit {point.name} with stride {point.stride} and {point.channels} channels "
+                        f"(first: {wrong})")
+    return Checkpoint({key: value.contiguous() for key, value in state.items()}, origin)
+
+
+def _origin(estimator: dict[str, Tensor], name: str, devices: set[str]) -> Origin:
     parameters = {key: value for key, value in estimator.items() if "running" not in key and "num_batches" not in key}
     count = sum(value.numel() for value in parameters.values())
-    return Checkpoint(state, Origin(name, "/".join(sorted(devices)), count, estimator_shrink(parameters)))
+    return Origin(name, "/".join(sorted(devices)), count, estimator_shrink(parameters))
 
 
 def _our_name(name: str) -> str:
@@ -92,16 +118,16 @@ def _our_name(name: str) -> str:
     return f"{_ROLES[layer]}.{parameter}"
 
 
-def _check_fit(state: dict[str, Tensor], point: OperatingPoint, name: str) -> None:
-    in_channels = sum(state.get("encoder.norm1.weight", torch.zeros(1)).shape[:1]) or 1
+def _misfit(state: dict[str, Tensor], point: OperatingPoint) -> str | None:
+    """The first parameter that the point's bottleneck lacks, or that is not its own; shapes before values, as a tensor of
+    a few bytes can claim any shape."""
+    in_channels = min(sum(state.get("encoder.norm1.weight", torch.zeros(1)).shape[:1]) or 1, _MOST_CHANNELS)
     with torch.device("meta"):
-        expected = make_bottleneck(point.task, point.location, in_channels, point.channels, point.stride).state_dict()
+        expected = make_bottleneck((in_channels, 1, 1), point.channels, point.stride, geometry(point)).state_dict()
     wrong = sorted(expected.keys() ^ state.keys()) or [
-        key for key, value in state.items()
-        if (value.shape, value.dtype) != (expected[key].shape, expected[key].dtype) or not value.isfinite().all()]
-    if wrong:
-        raise SpicError(f"{name}: does not fit {point.name} with stride {point.stride} and {point.channels} channels "
-                        f"(first: {wrong[0]})")
+        key for key, value in state.items() if (value.shape, value.dtype) != (expected[key].shape, expected[key].dtype)]
+    wrong = wrong or [key for key, value in state.items() if not value.isfinite().all()]
+    return wrong[0] if wrong else None
 
 
 def estimator_shrink(parameters: dict[str, Tensor]) -> float | None:

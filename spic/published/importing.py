@@ -1,22 +1,27 @@
-"""Bring published files into Weights/ and Freq_tab/: each one checked, converted, written atomically, recorded."""
+"""Bring published files into Weights/ and Freq_tab/: each one checked, converted, written atomically, recorded.
+
+What is in place is decided by the manifest alone: a file there must say what the published one says. The list of
+checksums, which other commands write too, follows.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
+from spic.benchmarks.imagenet import ARCHIVE_URL, HOW_TO_GET
+from spic.coding import FrequencyTable
 from spic.errors import SpicError
 from spic.files import record_checksums, verify_file, write_whole
-from spic.points import DICT_FILE, OperatingPoint
-from spic.published.checkpoints import read_checkpoint
-from spic.published.layout import ARCHIVE_URL, Artefact, artefacts, published_points
+from spic.points import DICT_FILE, OperatingPoint, check_root
+from spic.published.checkpoints import load_checkpoint, read_checkpoint
+from spic.published.layout import Artefact, artefacts, published_points
 from spic.published.source import read_files
-from spic.published.tables import read_table
-
-HOW_TO_GET = f"import the published artefacts with: python -m spic.published --source {ARCHIVE_URL}"
+from spic.published.unpickle import read_table, table_content
 
 
 @dataclass
@@ -43,15 +48,14 @@ class Summary:
 def import_published(source: str, dict_file: Path = DICT_FILE) -> Summary:
     """Import what ``source`` holds and what is not yet in place; can be interrupted and repeated at any time."""
     root, points = dict_file.parent, published_points(dict_file)
-    wanted = {artefact.name: artefact for artefact in artefacts(points) if not in_place(artefact, root)}
-    summary = Summary(len(points), 0, 2 * len(points) - len(wanted), 0)
+    check_root(root)
+    known = artefacts(points)
+    wanted = {artefact.name: artefact for artefact in known if not in_place(artefact)}
+    summary = Summary(len(points), 0, len(known) - len(wanted), 0)
+    record([artefact for artefact in known if artefact.name not in wanted], root)
     if wanted:
-        try:
-            _import_files(source, wanted, root, summary)
-        except OSError as error:  # of writing; errors of reading the source are SpicErrors already
-            raise SpicError(f"{error.filename or root}: cannot be written ({error.strerror}); run the command again "
-                            "when that is solved, it goes on where it stopped") from None
-    summary.complete = sum(all(in_place(artefact, root) for artefact in artefacts([point])) for point in points)
+        _import_files(source, wanted, root, summary)
+    summary.complete = sum(all(map(in_place, artefacts([point]))) for point in points)
     return summary
 
 
@@ -61,11 +65,13 @@ def _import_files(source: str, wanted: dict[str, Artefact], root: Path, summary:
     with tqdm(total=len(wanted), desc="import", unit="file") as progress:
         for name, data in read_files(source, sizes):
             try:
-                import_file(wanted[name], data, root)
-                written.add(name)
-                progress.update()
+                content = convert(wanted[name], data)
             except SpicError as error:
                 summary.refused[name] = str(error)
+                continue
+            _place(wanted[name], content, root)
+            written.add(name)
+            progress.update()
     summary.written = len(written)
     summary.refused = {name: reason for name, reason in summary.refused.items() if name not in written}
     summary.missing = [name for name in wanted if name not in written and name not in summary.refused]
@@ -74,11 +80,9 @@ def _import_files(source: str, wanted: dict[str, Artefact], root: Path, summary:
                         f"Segmentation/freq_tab/...); they are at {ARCHIVE_URL}")
 
 
-def import_file(artefact: Artefact, data: bytes, root: Path) -> None:
-    """Check, convert and write one published file, then record the checksum of what was written."""
-    content = _CONVERT[artefact.kind](artefact.check(data), artefact)
-    write_whole(artefact.target, content)
-    record_checksums(artefact.point.benchmark, [artefact.target], root)
+def convert(artefact: Artefact, data: bytes) -> bytes:
+    """The file of this project that a published file becomes; another file than the published one is a SpicError."""
+    return _CONVERT[artefact.kind](artefact.check(data), artefact)
 
 
 def _weights(data: bytes, artefact: Artefact) -> bytes:
@@ -92,15 +96,49 @@ def _table(data: bytes, artefact: Artefact) -> bytes:
 _CONVERT = {"weights": _weights, "table": _table}
 
 
-def in_place(artefact: Artefact, root: Path) -> bool:
-    """Whether the file was imported before and is unaltered."""
+def _place(artefact: Artefact, content: bytes, root: Path) -> None:
+    try:
+        write_whole(artefact.target, content)
+        record([artefact], root)
+    except SpicError as error:
+        raise SpicError(f"{error}; when that is solved, run the command again: it goes on where it stopped") from None
+
+
+def record(known: Iterable[Artefact], root: Path) -> None:
+    """Put files that are in place into the benchmarks' lists of checksums, where they are not in them already."""
+    unlisted: dict[str, list[Path]] = {}
+    for artefact in known:
+        if not _listed(artefact, root):
+            unlisted.setdefault(artefact.point.benchmark, []).append(artefact.target)
+    for benchmark, files in unlisted.items():
+        record_checksums(benchmark, files, root)
+
+
+def _listed(artefact: Artefact, root: Path) -> bool:
     try:
         return bool(verify_file(artefact.target, artefact.point.benchmark, HOW_TO_GET, root))
     except SpicError:
         return False
 
 
+def in_place(artefact: Artefact) -> bool:
+    """Whether the file there says what the published one says."""
+    try:
+        return _CONTENT[artefact.kind](artefact.target) == artefact.content
+    except SpicError:
+        return False
+
+
+_CONTENT = {"weights": lambda path: load_checkpoint(path).content,
+            "table": lambda path: table_content(FrequencyTable.load(path))}
+
+
 def imported_points(dict_file: Path = DICT_FILE) -> list[OperatingPoint]:
     """The published points whose weights and table are both in place."""
-    points = published_points(dict_file)
-    return [point for point in points if all(in_place(artefact, dict_file.parent) for artefact in artefacts([point]))]
+    return [point for point in published_points(dict_file) if all(map(in_place, artefacts([point])))]
+
+
+def altered_files(dict_file: Path = DICT_FILE) -> list[Path]:
+    """Files that stand where a published one should, and say something else."""
+    known = artefacts(published_points(dict_file))
+    return [artefact.target for artefact in known if artefact.target.exists() and not in_place(artefact)]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from spic.benchmarks import PUBLISHED, find
+from spic.bottleneck import Geometry
 from spic.errors import SpicError
 from spic.points import DICT_FILE, OperatingPoint, load_points
 
-ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/640c26c163519f50d4ab2dfa85729ea883fc485d.zip"
 MANIFEST_FILE = Path(__file__).parents[1] / "data" / "published_manifest.json"
-_BENCHMARKS = {"classification": "imagenet", "segmentation": "coco"}
 _NAMING = {"weights": ("weights", "model", "pth.tar"), "table": ("freq_tab", "freq", "pickle")}
 
 
@@ -37,6 +37,11 @@ class Artefact:
         return getattr(self.point, self.kind)
 
     @property
+    def content(self) -> str:
+        """SHA-256 of what the file says, as its import says it too: see ``Checkpoint.content`` and ``table_content``."""
+        return _manifest()[self.name]["content"]
+
+    @property
     def size(self) -> int:
         """Bytes of the published file."""
         return _manifest()[self.name]["bytes"]
@@ -50,7 +55,12 @@ class Artefact:
 
 def published_points(dict_file: Path = DICT_FILE) -> list[OperatingPoint]:
     """The published operating points among those of dict.yaml, in file order: all 61 of them."""
-    return [point for point in load_points(dict_file).values() if _BENCHMARKS[point.task] == point.benchmark]
+    return [point for point in load_points(dict_file).values() if PUBLISHED.get(point.task) == point.benchmark]
+
+
+def geometry(point: OperatingPoint) -> Geometry:
+    """Of a published point's bottleneck."""
+    return find(point.task, PUBLISHED[point.task]).geometry[point.location]
 
 
 def artefacts(points: list[OperatingPoint]) -> list[Artefact]:

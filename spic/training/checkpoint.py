@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from spic.errors import SpicError
 from spic.files import write_whole
@@ -31,12 +32,16 @@ class Run:
             return 0
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity, done, stored = state["identity"], int(state["done"]), state["parts"]
+            identity, done, stored = _checked(state)
         except Exception:
             raise SpicError(f"{self.path}: not a readable checkpoint; delete it to start over") from None
         self._require_same(identity)
         for name, part in parts.items():
-            part.load_state_dict(stored[name])
+            try:
+                _load(part, stored[name])
+            except Exception as error:  # each kind of part complains in its own way
+                raise SpicError(f"{self.path}: its {name} does not fit this run ({' '.join(str(error).split())[:200]}); "
+                                "delete it to start over") from None
         return done
 
     def _require_same(self, identity: dict) -> None:
@@ -46,3 +51,43 @@ class Run:
         if differing:
             raise SpicError(f"{self.path}: checkpoint of another run ({'; '.join(differing)}); "
                             "choose another folder or delete it")
+
+
+def _checked(state) -> tuple[dict, int, dict]:
+    """Identity, what is done, and the parts of a stored checkpoint."""
+    identity, done, parts = state["identity"], state["done"], state["parts"]
+    if not (isinstance(identity, dict) and isinstance(parts, dict) and type(done) is int and done >= 0):
+        raise ValueError("entries of another kind")
+    return identity, done, parts
+
+
+def _load(part, stored: dict) -> None:
+    if stored.keys() != part.state_dict().keys():
+        raise KeyError("missing or unknown entries")
+    if isinstance(part, Optimizer):
+        _load_optimizer(part, stored)
+    else:
+        part.load_state_dict(stored)
+
+
+def _load_optimizer(optimizer: Optimizer, stored: dict) -> None:
+    """Load and look: an optimizer takes moments of any name and shape, and fails, or goes astray, in its next step."""
+    settings = [group.keys() for group in optimizer.param_groups]
+    optimizer.load_state_dict(stored)
+    if [group.keys() for group in optimizer.param_groups] != settings:
+        raise KeyError("missing or unknown settings")
+    names = _moments(optimizer)
+    for parameter, moments in optimizer.state.items():
+        wrong = moments.keys() ^ names or {name for name, value in moments.items()
+                                           if getattr(value, "ndim", 0) and value.shape != parameter.shape}
+        if wrong:
+            raise ValueError(f"{sorted(wrong)[0]} is missing, unknown or of another shape")
+
+
+def _moments(optimizer: Optimizer) -> set[str]:
+    """What this kind of optimizer remembers of a parameter: seen on one of its own."""
+    probe = torch.zeros(1, requires_grad=True)
+    probe.grad = torch.zeros(1)
+    fresh = type(optimizer)([probe], **optimizer.defaults)
+    fresh.step()
+    return set(fresh.state[probe])

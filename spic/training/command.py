@@ -15,6 +15,7 @@ from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
 from spic.bottleneck import make_bottleneck
 from spic.commands import boolean, guarded, natural, pick_device, positive
 from spic.coding.tables import KINDS
+from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable
 from spic.networks import cut
@@ -26,7 +27,7 @@ from spic.training.fit import DISTORTIONS, Options, Trainee, fit, identity
 from spic.training.outcome import write_outcome
 from spic.training.parallel import cores
 from spic.training.rate import ESTIMATORS
-from spic.training.sources import SOURCES, Unlabelled
+from spic.training.sources import SOURCES
 
 
 def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
@@ -115,7 +116,7 @@ def _check_output(checkpoint: Path, resume: bool) -> None:
 def _dataset(task: str, benchmark, args, options: Options):
     source = SOURCES[benchmark.name, task]
     if options.distortion == "distill" and args.data:
-        return Unlabelled(args.data, source.image_transform, args.limit)
+        return Unlabelled(args.data, source.preparation, args.limit)
     dataset = source.open(args.data, source.bottlenecks, args.limit)
     if dataset.num_classes != benchmark.num_classes:
         raise SpicError(f"{args.data}: has {dataset.num_classes} classes, the network {benchmark.num_classes}")

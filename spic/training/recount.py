@@ -15,17 +15,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from spic.benchmarks import EMBEDDED, Benchmark, find
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
 from spic.commands import guarded, positive
 from spic.coding.tables import KINDS
+from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable, verify_file
 from spic.networks.split import depth
 from spic.pipeline import load_bottleneck
-from spic.points import DICT_FILE, TASKS, OperatingPoint, beside, load_points, select
+from spic.points import DICT_FILE, SHARED, TASKS, OperatingPoint, beside, load_points, select
 from spic.training.features import Views, compute
 from spic.training.parallel import cores
-from spic.training.sources import SOURCES, Source, Unlabelled
+from spic.training.sources import SOURCES, Source
 from spic.training.tables import count_tables, write_tables
 
 
@@ -59,8 +60,9 @@ def _run(args: argparse.Namespace) -> None:
     points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
     root = (args.output or args.points.parent).resolve()
     _check_split(benchmark, points)
-    check_writable(root / "Freq_tab" / args.benchmark / "table.json")
     todo = {point: [kind for kind in args.tables if args.force or not _there(point, kind, root)] for point in points}
+    _check_published([point for point, kinds in todo.items() if SHARED in kinds], root)
+    check_writable(root / "Freq_tab" / args.benchmark / "table.json")
     for point, kinds in todo.items():
         for kind in args.tables:
             if kind not in kinds:
@@ -93,6 +95,15 @@ def _check_split(benchmark: Benchmark, points: list[OperatingPoint]) -> None:
                         "leave it out of --split_point")
 
 
+def _check_published(points: list[OperatingPoint], root: Path) -> None:
+    """Published tables come from the import alone, so that what stands in their place is what was published."""
+    names = [point.name for point in points if point.benchmark == PUBLISHED[point.task] and point.root.resolve() == root]
+    if names:
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        raise SpicError(f"{names[0]}{more}: published tables are not overwritten; choose another place with --output DIR, "
+                        "or other kinds with --tables channel position")
+
+
 def _with_features(benchmark: Benchmark, points: list[OperatingPoint],
                    args: argparse.Namespace) -> Iterator[tuple[OperatingPoint, Tensor]]:
     """Each point with the float32 features [N, C, h, w] of the pictures to count, from one pass of the network."""
@@ -109,7 +120,7 @@ def _with_features(benchmark: Benchmark, points: list[OperatingPoint],
 def _pictures(source: Source, args: argparse.Namespace) -> Views:
     if args.unlabelled and args.data is None:
         raise SpicError("--unlabelled needs --data, a folder of pictures")
-    dataset = Unlabelled(args.data, source.image_transform) if args.unlabelled else source.open(args.data, source.bottlenecks)
+    dataset = Unlabelled(args.data, source.preparation) if args.unlabelled else source.open(args.data, source.bottlenecks)
     return Views(dataset, limit=args.pictures or source.counted)
 
 

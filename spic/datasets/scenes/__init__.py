@@ -13,7 +13,8 @@ from spic.datasets.scenes.compose import CLASSES, SHAPE_NAMES, draw_classificati
 from spic.datasets.scenes.kinds import CATEGORIES, KINDS
 from spic.datasets.scenes.sets import ensure_scenes
 
-__all__ = ["CATEGORIES", "CLASSES", "SHAPE_NAMES", "TASKS", "draw_classification", "draw_segmentation", "ensure_scenes", "open"]
+__all__ = ["CATEGORIES", "CLASSES", "SHAPE_NAMES", "TASKS", "draw_classification", "draw_segmentation", "ensure_scenes",
+           "open"]
 
 TASKS = tuple(KINDS)
 

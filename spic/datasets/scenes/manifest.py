@@ -20,9 +20,12 @@ class Entry(NamedTuple):
     stamp: str
 
 
-def _stamp(path: Path) -> str:
-    """Size, and times of change of content and of status: whoever sets the former back changes the latter."""
-    status = os.stat(path)
+def _stamp(path: Path | str) -> str | None:
+    """Size, and times of change of content and of status: whoever sets the former back changes the latter. None: no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
@@ -67,11 +70,11 @@ class Manifest:
         """
         bad, moved = [], {}
         for name in names:
-            path, known = self.folder / name, self.entries.get(name)
-            if known is None or not path.is_file():
+            known, stamp = self.entries.get(name), _stamp(f"{self.folder}/{name}")
+            if known is None or stamp is None:
                 bad.append(name)
-            elif _stamp(path) != known.stamp:
-                moved[name] = look_at(path)
+            elif stamp != known.stamp:
+                moved[name] = look_at(self.folder / name)
         altered = [name for name, found in moved.items() if found.sha256 != self.entries[name].sha256]
         self._note({name: found for name, found in moved.items() if name not in altered})
         return bad + altered

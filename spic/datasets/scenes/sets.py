@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
+from spic.datasets.imagenet import pictures
 from spic.datasets.loading import available_cores, check_workers
 from spic.datasets.scenes.kinds import KINDS, Kind
 from spic.datasets.scenes.manifest import Entry, Manifest, look_at
@@ -118,10 +118,8 @@ def _joint_digest(entries) -> str:
 
 def _foreign(folder: Path, wanted: SceneSet) -> list[Path]:
     """Picture files that do not belong to the set: a reader of class folders would take them for items."""
-    pictures = wanted.pictures
-    walked = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names
-              if name.lower().endswith(IMG_EXTENSIONS))
-    return [path for path in walked if str(path.relative_to(folder)) not in pictures]
+    own = {f"{folder}/{name}" for name in wanted.pictures}
+    return [Path(path) for path in pictures(folder) if path not in own]
 
 
 def _adopt(manifest: Manifest, wanted: SceneSet) -> None:
@@ -138,7 +136,7 @@ def _adopt(manifest: Manifest, wanted: SceneSet) -> None:
 
 
 def _complete(folder: Path, wanted: SceneSet, workers: int) -> None:
-    """Draw what is missing: of a new set into its unfinished twin, which then gets the final name; of an old one in place."""
+    """Draw what is missing: of an old set in place, of a new one in its unfinished twin, which then gets the final name."""
     mending = folder.is_dir()
     place = make_folder(folder if mending else folder.with_name(folder.name + ".unfinished"))
     manifest = Manifest(place)
@@ -159,12 +157,12 @@ def _drawn(place: Path, wanted: SceneSet, names: list[str], workers: int) -> Ite
     """The files as they are written, by several processes, behind a progress bar."""
     if not names:
         return
-    write, pictures = partial(_write, place, wanted), wanted.pictures
+    write, places = partial(_write, place, wanted), wanted.pictures
     bar = tqdm(names, f"drawing scenes ({wanted.task}, {wanted.split})", len(wanted.files), unit="picture",
                initial=len(wanted.files) - len(names))
     try:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (os.getpid(),)) as pool:
-            yield from zip(bar, pool.map(write, names, map(pictures.get, names), chunksize=4))
+            yield from zip(bar, pool.map(write, names, map(places.get, names), chunksize=4))
     except BrokenProcessPool as error:
         raise SpicError(f"drawing scenes into {place} was cut off (out of memory?); run it again to resume") from error
 

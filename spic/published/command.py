@@ -1,24 +1,23 @@
-"""python -m spic.published --source DIR_OR_URL   import the published weights and tables
-python -m spic.published --audit               what they say, beside the published figures
+"""spic import --source DIR_OR_URL   import the published weights and tables
+spic import --audit               what they say, beside the published figures
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from spic.cli import guarded
+from spic.benchmarks.imagenet import ARCHIVE_URL
+from spic.commands import guarded
 from spic.errors import SpicError
 from spic.points import DICT_FILE
 from spic.published.audit import audit_imported, audit_source
 from spic.published.audit_report import render
 from spic.published.importing import Summary, import_published
-from spic.published.layout import ARCHIVE_URL
 
 
 def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m spic.published", description=__doc__.partition("\n\n")[0],
+    parser = argparse.ArgumentParser(prog="spic import", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", metavar="DIR_OR_URL",
                         help="a copy of the published repository: a folder, a git clone, a .zip or .tar.gz archive, "
@@ -31,6 +30,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
     args = get_parser().parse_args(argv)
     return guarded(lambda: run(args))
 
@@ -53,7 +53,3 @@ def report(summary: Summary) -> None:
     print(summary)
     if summary.refused:
         raise SpicError(f"{len(summary.refused)} files were refused; get a fresh copy from {ARCHIVE_URL}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,13 +6,16 @@ instead: a name is only a pair of words, and the three known ones stand for thre
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickletools
 import struct
 
-from spic.coding.tables import FrequencyTable
-from spic.errors import SpicError
+from spic.coding import FrequencyTable
+from spic.errors import SpicError, reason
 
 MAX_TABLE_BYTES = 1 << 16
+_LARGEST_SYMBOL = 1 << 16
 _MARK = object()
 _NO_COUNTER = "published table: not a pickled counter of float32 values"
 _FLOAT32 = ("numpy", "dtype", "f4")
@@ -23,11 +26,17 @@ def read_table(data: bytes, step: float) -> FrequencyTable:
     return FrequencyTable(to_symbols(read_counts(data), step), step)
 
 
+def table_content(table: FrequencyTable) -> str:
+    """SHA-256 of a table's step and counts, whatever the format of its file."""
+    counts = [sorted(distribution.items()) for distribution in table.distributions]
+    return hashlib.sha256(json.dumps([table.step, counts]).encode()).hexdigest()
+
+
 def to_symbols(counts: dict[float, int], step: float) -> dict[int, int]:
     """{dequantised value: count} -> {symbol: count}."""
     symbols = {}
     for value, count in counts.items():
-        symbol = round(value / step) if abs(value) < 1e9 else -1
+        symbol = round(value / step) if abs(value) < _LARGEST_SYMBOL * step else -1
         if symbol < 0 or _float32(_float32(step) * symbol) != value:
             raise SpicError(f"published table: the value {value} is not {step} times a symbol")
         if symbol in symbols:
@@ -43,7 +52,7 @@ def read_counts(data: bytes) -> dict[float, int]:
     try:
         counts = _Machine().run(data)
     except (ValueError, IndexError, KeyError, TypeError, struct.error, OverflowError) as error:
-        raise SpicError(f"{_NO_COUNTER} ({type(error).__name__}: {error})") from None
+        raise SpicError(f"{_NO_COUNTER} ({type(error).__name__}: {reason(error)})") from None
     if not isinstance(counts, dict) or not counts or not all(type(c) is int and c > 0 for c in counts.values()):
         raise SpicError(_NO_COUNTER)
     return counts
@@ -81,7 +90,9 @@ class _Machine:
 
     def to_mark(self) -> list:
         """Everything above the last mark, taken off the stack together with it."""
-        start = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
+        start = len(self.stack) - 1
+        while self.stack[start] is not _MARK:  # an IndexError where there is none
+            start -= 1
         items = self.stack[start + 1:]
         del self.stack[start:]
         return items
