@@ -3,12 +3,23 @@
 import math
 
 import numpy as np
+import pytest
 
 from spic.rivals.codecs import find_codecs
 from spic.rivals.features import FEATURE_CODECS
 
-PRESENT = [codec.name for codec in find_codecs()[0]]
-FEATURE_PRESENT = [codec.name for codec in find_codecs(among=FEATURE_CODECS)[0]]
+MISSING = find_codecs()[1] | find_codecs(among=FEATURE_CODECS)[1]
+"""Codec -> why it does not work here, and what to install."""
+
+
+def each_of(names):
+    """Parameters of a test, one per codec; those that do not work here are skipped with the reason."""
+    return [pytest.param(name, marks=needs(name)) for name in names]
+
+
+def needs(name):
+    """Skips a test where the codec does not work."""
+    return pytest.mark.skipif(name in MISSING, reason=MISSING.get(name, ""))
 
 
 def photo(height, width, seed=0):

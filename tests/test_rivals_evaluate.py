@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from picture_cases import PRESENT, photo
+from picture_cases import needs, photo
 from spic.rivals import anatomy, cache, command, evaluate
 from spic.rivals import codecs
 from spic.rivals.codecs import CODECS
@@ -121,9 +121,8 @@ def test_the_cache_keeps_a_row_per_image(tmp_path):
     assert len(rows) == 7 and set(anatomy.Parts._fields) <= set(rows[0]) and rows[0]["top1"] == 1
 
 
+@needs("jpeg2000")
 def test_processes_and_threads_give_the_same_bytes():
-    if "jpeg2000" not in PRESENT:
-        pytest.skip("this Pillow has no JPEG 2000")
     rival = PixelRival(Pictures(4), Brightness())
     (record,) = run(rival, ["jpeg2000"], qualities={"jpeg2000": [30]})
     payload = sum(CODECS["jpeg2000"].parts(CODECS["jpeg2000"].encode(rival.edge(i), 30)).payload for i in range(4))
@@ -202,12 +201,11 @@ def test_a_failing_picture_ends_the_sweep_with_its_error():
         run(rival, ["jpeg"])
 
 
+@needs("av1")
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such priorities")
 def test_encoding_leaves_the_priority_of_the_process_alone():
-    codec = CODECS["av1"] if "av1" in PRESENT else None
-    if codec is None or not hasattr(os, "sched_getscheduler"):
-        pytest.skip("no AV1 encoder, or no such priorities, here")
     before = os.sched_getscheduler(0)
-    codec.encode(np.zeros((64, 64, 3), np.uint8), 40)
+    CODECS["av1"].encode(np.zeros((64, 64, 3), np.uint8), 40)
     assert os.sched_getscheduler(0) == before
 
 

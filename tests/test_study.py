@@ -156,7 +156,7 @@ def tiny(tmp_path_factory):
             return network.eval().requires_grad_(False)
 
     entry = Tiny("classification", "tiny", "narrow:resnet50/0.125", 4, Preparation(64, 64), lambda data, limit: Noise(folder, 10), tuple,
-                 cuts={"S1": "layer4.2"}, source=Source(lambda data, split, limit=None: Noise(folder, 16)),
+                 cuts={"S1": "layer4.2"}, official=True, source=Source(lambda data, split, limit=None: Noise(folder, 16)),
                  recipe=Recipe(((2, 32),), Cropping((0.5, 1.0))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "STUDY_FILE", folder / "study.yaml")
