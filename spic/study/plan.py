@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from spic.errors import SpicError
 from spic.files import write_whole
-from spic.training import grid
-from spic.training.grid import Job
+from spic.training.grid import curve_of
+from spic.training.jobs import Job
 from spic.training.rate import ESTIMATORS
 
 STUDY_FILE = Path(__file__).with_name("study.yaml")
@@ -71,7 +71,7 @@ def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -
             raise SpicError(f"{STUDY_FILE.name}: unknown estimator {estimator!r}; there are: {', '.join(ESTIMATORS)}")
         weighted = {**row, "lambdas": [multiplier * weight for weight in row["lambdas"]]}
         first = (list(ESTIMATORS).index(estimator) * MOST_SEEDS + seed) * MOST_LAMBDAS
-        for job in grid.jobs_of(task, benchmark, split_point, weighted):
+        for job in curve_of(task, benchmark, split_point, weighted).jobs():
             yield Trial(_numbered(job, first, estimator, seed), estimator, seed, job.factor)
 
 

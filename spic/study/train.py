@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from spic.study import plan
-from spic.training import grid
+from spic.training.curve import Pictures, Places, train_all
 
 
 def folder(runs: Path, benchmark: str) -> Path:
@@ -23,5 +23,5 @@ def train(args: argparse.Namespace) -> None:
     trials = plan.trials(args.benchmark, args.only, args.seeds)
     root = folder(args.runs, args.benchmark)
     plan.note(root, trials)
-    places = {"data": args.data, "runs": logs(args.runs, args.benchmark), "output": root, "processes": args.processes}
-    grid.train_all([trial.job for trial in trials], argparse.Namespace(**places))
+    train_all([trial.job for trial in trials], Places(root, logs(args.runs, args.benchmark)), Pictures(args.data),
+              processes=args.processes)

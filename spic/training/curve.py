@@ -28,8 +28,7 @@ from spic.coding.tables import KINDS
 from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable
-from spic.networks.cut import cut_many
-from spic.networks.graph import trace
+from spic.networks import cut_many, trace
 from spic.networks.weights import fingerprint, load_strictly, read_state_dict
 from spic.points import ROOT, load_points
 from spic.tasks import TASKS
@@ -248,7 +247,7 @@ def _start_from(bottleneck: Bottleneck, path: Path) -> None:
 def identity_of(job: Job, bench: Bench) -> dict:
     """What makes a settled job's training another one."""
     training = bench.training[bench.benchmark.cut_after(job)]
-    return identity(job.options, job=job.name, cut=job.cut, stride=job.stride, channels=job.channels, parent=job.parent,
+    return identity(job.options, bench.device, job=job.name, cut=job.cut, stride=job.stride, channels=job.channels, parent=job.parent,
                     activation=job.activation, network=bench.network, pictures=bench.pictures, feature=list(training.shape))
 
 

@@ -24,11 +24,13 @@ from spic.bottleneck import is_channels_last
 from spic.datasets.images import evenly_spread
 from spic.errors import SpicError
 from spic.files import check_disk_space, exclusive, make_folder, stamp, write_json
-from spic.networks.cut import cut_many, single
-from spic.networks.graph import trace
+from spic.networks import cut_many, trace
+from spic.networks.cut import single
 from spic.networks.weights import fingerprint
+from spic.training.precision import autocast, fast_dtype
 
 BATCH = 16
+CPU = torch.device("cpu")
 COMPLETE = "complete.json"  # written last
 
 
@@ -145,13 +147,18 @@ def compute(network: nn.Module, cuts: Sequence[Cut], views: Views, threads: int,
 
     network: a module, or what ``trace`` gave; weights: its fingerprint, if known. SpicError: several tensors cross a cut.
     """
-    key = f"{weights or fingerprint(network)} {views.identity} {dtype}"
+    key = f"{weights or fingerprint(network)} {views.identity} {dtype} {_arithmetic(dtype)}"
     stores = {after: cache.FEATURES.folder / hashlib.sha256(f"{key} {after}".encode()).hexdigest()[:32] for after in cuts}
     with exclusive(cache.FEATURES.folder / ".lock"):  # who waits here finds them made
         missing = [after for after in cuts if not _is_whole(stores[after])]
         if missing:
             _fill(network, missing, views, threads, dtype, stores)
         return {after: _open(store, views.window) for after, store in stores.items()}
+
+
+def _arithmetic(dtype: torch.dtype) -> torch.dtype:
+    """Of the front: what is kept in float32 is computed in it, too."""
+    return dtype if dtype == torch.float32 else fast_dtype(CPU)
 
 
 def _fill(network: nn.Module, cuts: Sequence[Cut], views: Views, threads: int, dtype, stores: dict[Cut, Path]) -> None:
@@ -170,7 +177,7 @@ def _fill(network: nn.Module, cuts: Sequence[Cut], views: Views, threads: int, d
         stop = min(start + BATCH, len(views))
         items = [views[i] for i in range(start, stop)]
         feature = torch.stack([item[0] for item in items]).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.inference_mode(), autocast(CPU, _arithmetic(dtype)):
             for stage, file in zip(stages, files):
                 feature = stage(feature)
                 file[start:stop] = feature

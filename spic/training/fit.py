@@ -27,6 +27,7 @@ from spic.training import log as logs
 from spic.training.checkpoint import Run
 from spic.training.distortion import Output, distill_loss
 from spic.training.features import FeatureSet
+from spic.training.precision import autocast, fast_dtype
 from spic.training.rate import ESTIMATORS
 from spic.training.schedule import BOTTLENECK
 
@@ -108,9 +109,10 @@ class Trainee(nn.Module):
         return self._answer_fast(feature)
 
     def _answer_fast(self, feature: Tensor) -> Output:
-        """In bfloat16 from the first layer on: a float32 feature would be cast anew at every residual sum."""
-        with torch.autocast(feature.device.type, torch.bfloat16):
-            logits, hidden = self._back[0](feature.bfloat16())
+        """In the fast type from the first layer on: a float32 feature would be cast anew at every residual sum."""
+        dtype = fast_dtype(feature.device)
+        with autocast(feature.device, dtype):
+            logits, hidden = self._back[0](feature.to(dtype))
         return Output(logits.float(), None if hidden is None else hidden.float())
 
 
@@ -221,6 +223,6 @@ def _check_sizes(data: FeatureSet, options: Options) -> None:
                         "start fewer processes or raise --batch_size")
 
 
-def identity(options: Options, **more) -> dict:
+def identity(options: Options, device: torch.device = CPU, **more) -> dict:
     """What a checkpoint is checked against when a run is resumed."""
-    return {**asdict(options), **more}
+    return {**asdict(options), "precision": str(fast_dtype(device)), **more}
