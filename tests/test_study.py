@@ -125,8 +125,11 @@ class Noise:
 
     image_size, num_classes = (64, 64), 4
 
-    def __init__(self, count):
-        self.paths = [f"noise/{i}" for i in range(count)]
+    def __init__(self, folder, count):
+        self.paths = [folder / f"{i}" for i in range(count)]
+        for path in self.paths:
+            if not path.exists():
+                path.touch()
 
     def __len__(self):
         return len(self.paths)
@@ -152,8 +155,8 @@ def tiny(tmp_path_factory):
             network.load_state_dict(weights)
             return network.eval().requires_grad_(False)
 
-    entry = Tiny("classification", "tiny", "narrow:resnet50/0.125", 4, Preparation(64, 64), lambda data, limit: Noise(10), tuple,
-                 cuts={"S1": "layer4.2"}, source=Source(lambda data, split, limit=None: Noise(16)),
+    entry = Tiny("classification", "tiny", "narrow:resnet50/0.125", 4, Preparation(64, 64), lambda data, limit: Noise(folder, 10), tuple,
+                 cuts={"S1": "layer4.2"}, source=Source(lambda data, split, limit=None: Noise(folder, 16)),
                  recipe=Recipe(((2, 32),), Cropping((0.5, 1.0))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "STUDY_FILE", folder / "study.yaml")
