@@ -9,7 +9,6 @@ last checkpoint and ends as if it had never stopped, bit for bit.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
