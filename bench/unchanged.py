@@ -50,7 +50,7 @@ PROCESSES = 2
 RANS = (("rans", "shared"),)
 EVERY = (*RANS, ("rans", "position"), ("rans", "channel"))
 RECORD = ("images", "top1", "top5", "miou", "baseline_top1", "baseline_top5", "baseline_miou", "bpp", "bpp_wire",
-          "bpp_bound", "bytes_per_image", "escapes", "uncoded_values_per_image")
+          "bpp_table", "bytes_per_image", "escapes", "uncoded_values_per_image")
 ROWS = ("label", "prediction", "top1", "top5", "miou", "payload_bytes", "frame_bytes", "escapes")
 
 
@@ -191,9 +191,10 @@ def _table(root: Path, record: dict, tables: str) -> FrequencyTable:
 
 def _entry(record: dict, rows: list[dict], table: FrequencyTable, symbols: np.ndarray, payloads: list[bytes]) -> dict:
     """What a point's reference says; hashes where the values are many."""
+    told = {**record, **record["scores"], **{f"baseline_{name}": value for name, value in record["baseline"].items()}}
     return {
         **_coded(table, symbols, payloads),
-        **{name: record[name] for name in RECORD if name in record},
+        **{name: told[name] for name in RECORD if name in told},
         **{f"{name} per picture": _sha256(repr([row[name] for row in rows]).encode()) for name in ROWS if name in rows[0]},
     }
 

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +25,6 @@ from spic.commands import Parser, guarded, pick_device
 from spic.costs import ready
 from spic.errors import SpicError
 from spic.files import cache_root, check_writable
-from spic.datasets.images import normalise as normalise_pixels
 from spic.networks import cut
 from spic.networks.cut import single
 from spic.points import location
@@ -36,7 +33,7 @@ from spic.rivals.cache import ResultCache
 from spic.rivals.codecs import CODECS, find_codecs
 from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
 from spic.rivals.features import FEATURE_CODECS
-from spic.rivals.inputs import check_quality
+from spic.rivals.inputs import check_quality, normalisation
 from spic.rivals.options import add_choice, add_options, benchmark_of, publish
 
 
@@ -126,9 +123,3 @@ def cut_at(benchmark: Benchmark, network: nn.Module, split_point: str, example: 
     after = benchmark.cuts.get(location(split_point), split_point)
     front, back, frontier = cut(network, after, example)
     return front, back, single(frontier)
-
-
-def normalisation(benchmark: Benchmark) -> Callable[[np.ndarray], torch.Tensor]:
-    """uint8 [B, H, W, 3] → the benchmark's network input, rounded as for the records that exist of both tasks."""
-    prepared = benchmark.preparation
-    return partial(normalise_pixels, mean=prepared.mean, std=prepared.std)

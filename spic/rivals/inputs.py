@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
+from spic.benchmarks import Benchmark
+from spic.datasets.images import normalise
 from spic.errors import SpicError
 
 
@@ -33,3 +38,9 @@ def check_quality(codec: HasQuality, quality: int) -> int:
     if isinstance(quality, bool) or not isinstance(quality, (int, np.integer)) or not low <= quality <= high:
         raise SpicError(f"{codec.name}: {codec.quality_name} is a whole number from {low} to {high}, not {quality!r}")
     return int(quality)
+
+
+def normalisation(benchmark: Benchmark) -> Callable[[np.ndarray], Tensor]:
+    """uint8 [B, H, W, 3] → the benchmark's network input, rounded as for the records that exist of both tasks."""
+    prepared = benchmark.preparation
+    return partial(normalise, mean=prepared.mean, std=prepared.std)

@@ -20,7 +20,7 @@ from spic.files import check_writable, write_whole
 from spic.published import audit, audit_report
 from spic.study import claims, cost_claims
 from spic.study.claims import ABSENT, Finding
-from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, sets
+from spic.study.measured import PUBLISHED_VARIANT, Measured, sets
 
 TITLES = {"deeper": "a. deeper split, fewer bits", "unsupervised": "b. without labels, within one point",
           "estimators": "c. neural estimator beats heuristic", "prediction": "c. predicted bits within 5 %",

@@ -6,35 +6,29 @@ All chances come from the generator handed in, so that a resumed run sees the pi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spic.benchmarks import Cropping
 from spic.datasets.images import SCALED, normalise
 
-@dataclass(frozen=True)
-class RandomCrop:
-    """A crop whose area is a share ``scale`` of the largest square (``of_square``) or of the whole picture."""
 
-    scale: tuple[float, float]
-    ratio: float = 4 / 3
-    of_square: bool = False
-
-    def box(self, height: int, width: int, draw) -> tuple[int, int, int, int]:
-        """top, left, height, width of a random crop; ``draw()`` gives a uniform number in [0, 1)."""
-        low, high = self.scale
-        area = (min(height, width) ** 2 if self.of_square else height * width) * (low + (high - low) * draw())
-        aspect = math.exp((2 * draw() - 1) * math.log(self.ratio))
-        h = min(height, max(1, round(math.sqrt(area / aspect))))
-        w = min(width, max(1, round(math.sqrt(area * aspect))))
-        return int((height - h + 1) * draw()), int((width - w + 1) * draw()), h, w
+def box(cropping: Cropping, height: int, width: int, draw: Callable[[], float]) -> tuple[int, int, int, int]:
+    """top, left, height, width of a random crop of a picture; ``draw()`` gives a uniform number in [0, 1)."""
+    low, high = cropping.scale
+    area = (min(height, width) ** 2 if cropping.of_square else height * width) * (low + (high - low) * draw())
+    aspect = math.exp((2 * draw() - 1) * math.log(cropping.ratio))
+    h = min(height, max(1, round(math.sqrt(area / aspect))))
+    w = min(width, max(1, round(math.sqrt(area * aspect))))
+    return int((height - h + 1) * draw()), int((width - w + 1) * draw()), h, w
 
 
-def crop(picture: Tensor, box, size: int, mode: str) -> Tensor:
-    """The box of a uint8 picture [C, H, W], resized to [C, size, size]."""
-    top, left, height, width = box
+def crop(picture: Tensor, place, size: int, mode: str) -> Tensor:
+    """A part (top, left, height, width) of a uint8 picture [C, H, W], resized to [C, size, size]."""
+    top, left, height, width = place
     part = picture[None, :, top:top + height, left:left + width]
     antialias = {"antialias": True, "align_corners": False} if mode == "bilinear" else {}
     return F.interpolate(part, (size, size), mode=mode, **antialias)[0]
@@ -48,16 +42,16 @@ def recolour(images: Tensor, generator: torch.Generator, strength: float) -> Ten
     return torch.lerp(images.mean(dim=1, keepdim=True), images, gains[2]).clamp_(0, 255)
 
 
-def augmented(pictures, indices, cropping: RandomCrop, size: int, generator: torch.Generator, colour: float = 0.25):
+def augmented(pictures, indices, cropping: Cropping, size: int, generator: torch.Generator, colour: float = 0.25):
     """Random views of some pictures: normalised images [B, 3, size, size], targets [B] or [B, size, size]."""
     chances = torch.rand(len(indices), 5, generator=generator).tolist()
     images, targets = [], []
     for index, (*chance, flip) in zip(indices, chances):
         image, target = pictures.images[index], pictures.targets[index]
-        box = cropping.box(*image.shape[-2:], iter(chance).__next__)
-        views = [crop(image, box, size, "bilinear")]
+        place = box(cropping, *image.shape[-2:], iter(chance).__next__)
+        views = [crop(image, place, size, "bilinear")]
         if target.ndim:
-            views.append(crop(target[None], box, size, "nearest-exact"))
+            views.append(crop(target[None], place, size, "nearest-exact"))
         views = [view.flip(-1) for view in views] if flip < 0.5 else views
         images.append(views[0])
         targets.append(views[1][0] if target.ndim else target)

@@ -26,23 +26,31 @@ class Run:
         torch.save({"identity": self.identity, "done": done, "parts": states}, buffer)
         write_whole(self.path, buffer.getvalue())
 
+    def done(self) -> int:
+        """How much of this run was done, 0 without a checkpoint; one of another run is refused."""
+        return self._read()[0]
+
     def restore(self, **parts) -> int:
         """Load what ``save`` stored into the parts; how much was done, 0 without a checkpoint."""
-        if not self.path.exists():
-            return 0
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity, done, stored = _checked(state)
-        except Exception:
-            raise SpicError(f"{self.path}: not a readable checkpoint; delete it to start over") from None
-        self._require_same(identity)
-        for name, part in parts.items():
+        done, stored = self._read()
+        for name, part in (parts if done else {}).items():
             try:
                 _load(part, stored[name])
             except Exception as error:  # each kind of part complains in its own way
                 raise SpicError(f"{self.path}: its {name} does not fit this run ({' '.join(str(error).split())[:200]}); "
                                 "delete it to start over") from None
         return done
+
+    def _read(self) -> tuple[int, dict]:
+        if not self.path.exists():
+            return 0, {}
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            identity, done, stored = _checked(state)
+        except Exception:
+            raise SpicError(f"{self.path}: not a readable checkpoint; delete it to start over") from None
+        self._require_same(identity)
+        return done, stored
 
     def _require_same(self, identity: dict) -> None:
         keys = [*self.identity, *(key for key in identity if key not in self.identity)]

@@ -1,129 +1,172 @@
-"""The command behind Classification/train.py and Segmentation/train.py: one bottleneck for one network and one folder.
+"""The command `spic train`, Classification/train.py and Segmentation/train.py: a curve of bottlenecks for one cut of a network.
 
-The output folder becomes a small root of its own, with dict.yaml, Weights/ and Freq_tab/, that val.py reads.
+    spic train --network torchvision:mobilenet_v3_large --cut features.12 --split_point US1 --data PHOTOS \
+        --lambda 10 50 200 --output my_points
+
+The output folder becomes a small root of its own, with dict.yaml, Weights/ and Freq_tab/, that `spic val --points` reads.
+docs/training.md explains every option.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from spic import parallel
-from spic.benchmarks import BENCHMARKS, EMBEDDED, PUBLISHED, find
-from spic.bottleneck import make_bottleneck
-from spic.commands import boolean, guarded, natural, pick_device, positive
+from spic.benchmarks import EMBEDDED, PUBLISHED, benchmarks, find, names
+from spic.benchmarks.own import OWN
+from spic.bottleneck import ACTIVATIONS
 from spic.coding.tables import KINDS
-from spic.datasets.folder import Unlabelled
+from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
 from spic.errors import SpicError
-from spic.files import check_writable
-from spic.networks import cut
-from spic.points import SPLIT_POINTS
-from spic.training.checkpoint import Run
-from spic.training.features import FeatureSet, compute
-from spic.networks.weights import fingerprint
-from spic.training.fit import DISTORTIONS, Options, Trainee, fit, identity
-from spic.training.outcome import write_outcome
-from spic.training.parallel import cores
+from spic.points import is_name
+from spic.training.curve import Pictures, Places, train_all
+from spic.training.fit import DISTORTIONS
+from spic.training.jobs import Curve, Job
+from spic.training.outcome import Outcome, verdict
 from spic.training.rate import ESTIMATORS
-from spic.training.sources import SOURCES
+
+LAMBDA = 10.0
 
 
-def parse(task: str, argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=f"Train a bottleneck for split {task}; the network stays.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
-    add("--benchmark", help=f"network and data: {', '.join(name for t, name in BENCHMARKS if t == task)}; None: "
-        f"{PUBLISHED[task]} with --data, else {EMBEDDED}")
-    add("--data", type=Path, help="training data; for distill any folder of pictures, nested or flat")
-    add("--backbone_weights", type=Path, help="a torchvision state dict; None: torchvision's or the shipped one")
-    add("--split_point", choices=SPLIT_POINTS, default="S1", help="where to cut; US*: trained without labels")
-    add("--compress_factor", type=natural, default=0, help="number that the point gets on its curve")
-    add("--stride", type=positive, default=2, help="of the encoder")
-    add("--channels", type=positive, default=64, help="that are coded")
-    add("--step", type=float, default=0.5, help="of the quantiser")
-    add("--lambda", type=float, default=10.0, dest="weight", metavar="LAMBDA", help="distortion (nats) a bpp may cost")
-    add("--rate", choices=tuple(ESTIMATORS), default="table", help="estimator of the bits")
-    add("--distortion", choices=DISTORTIONS, help="None: task for S*, distill for US*")
-    add("--epochs", type=positive, default=12)
-    add("--batch_size", type=positive, default=64)
-    add("--lr", type=float, default=3e-3)
-    add("--seed", type=int, default=0)
-    add("--limit", type=positive, help="train on N pictures, evenly spread over the set")
-    add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of frequency tables to count for "
-        "val.py --tables: one for all symbols (always), one per channel, one per channel and position")
-    add("--gpu", type=boolean, default=False, metavar="True|False")
+def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """The arguments of train.py for a task."""
+    parser = Parser(prog, formatter_class=argparse.HelpFormatter, description=f"Train bottlenecks for split {task}; the "
+                    "network stays as it is. Several lambdas make a curve, each point starting from its neighbour.")
+    what = parser.add_argument_group("what is split")
+    add = what.add_argument
+    add("--network", metavar="NAME", help="torchvision:NAME, timm:NAME, narrow:NAME/WIDTH or FILE.py:FUNCTION; `spic splits "
+        "NAME` lists where it can be cut (default: the benchmark's)")
+    add("--cut", metavar="NODE", help="node or module of the network after which it is cut (default: where the benchmark puts "
+        "the split point)")
+    add("--weights", "--backbone_weights", metavar="FILE|random", help="the network's weights, a state dict (default: those "
+        "that its authors trained, or the shipped ones)")
+    add("--benchmark", metavar="NAME", help=f"how the points are filed: {', '.join(names(task))}, or a name of your own "
+        f"(default: {OWN} with --network, {PUBLISHED[task]} with --data, else {EMBEDDED})")
+    add("--split_point", default="S1", metavar="NAME", help="S1, S2, S3: trained with labels; US1, US2, US3 and any other name: "
+        "without (default: %(default)s)")
+    add = parser.add_argument_group("pictures").add_argument
+    add("--data", type=Path, metavar="DIR", help="pictures to learn from; without labels any folder of them, nested or flat")
+    add("--limit", type=positive, metavar="N", help="only N of them, evenly spread")
+    add = parser.add_argument_group("the bottleneck").add_argument
+    add("--lambda", type=float, nargs="+", default=[LAMBDA], dest="lambdas", metavar="LAMBDA", help="what a bit per pixel may "
+        "cost in accuracy (nats of distortion): larger means fewer bytes; each makes a point (default: 10)")
+    add("--compress_factor", type=natural, default=0, metavar="N", help="number of the first lambda's point on its curve; the "
+        "others follow (default: %(default)s)")
+    add("--stride", type=positive, metavar="N", help="of the encoder (default: 2, for tokens 1)")
+    add("--channels", type=positive, metavar="N", help="that are coded (default: an eighth of the feature's, 8 to 64)")
+    add("--step", type=float, default=Curve.step, help="of the quantiser (default: %(default)s)")
+    add("--activation", choices=ACTIVATIONS, help="the decoder's last one (default: relu, or none where the pictures' features "
+        "take negative values)")
+    add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of frequency tables to count for val.py "
+        "--tables, beside the shared one (default: all)")
+    add = parser.add_argument_group("how it is trained").add_argument
+    add("--steps", type=positive, default=Curve.steps, metavar="N", help="length in batches; a point that starts from its "
+        "neighbour takes half of it (default: %(default)s)")
+    add("--rate", choices=tuple(ESTIMATORS), default=Curve.rate, help="estimator of the bits (default: %(default)s)")
+    add("--distortion", choices=DISTORTIONS, help="task: against the labels; distill: against the uncompressed network's "
+        "answers (default: task for S1, S2, S3, else distill)")
+    add("--batch_size", type=positive, default=Curve.batch_size, metavar="N", help="default: %(default)s")
+    add("--lr", type=float, default=Curve.lr, help="peak of the learning rate (default: %(default)s)")
+    add("--seed", type=natural, default=0, metavar="N", help="default: %(default)s")
+    add("--gpu", type=boolean, default=False, metavar="True|False", help="default: False")
+    add("--processes", type=positive, default=1, metavar="N", help="points at a time, one core each (default: 1, which takes "
+        "all cores)")
+    add = parser.add_argument_group("where it goes").add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for weights, tables, dict.yaml, logs and checkpoints")
     add("--resume", action="store_true", help="go on with the run that the output folder holds")
-    add("--output", type=Path, required=True, help="folder for weights, table, log and checkpoint")
-    return parser.parse_args(argv)
+    return parser
 
 
-def main(task: str, argv: list[str] | None = None) -> int:
+def main(task: str, argv: list[str] | None = None, prog: str | None = None) -> int:
     """Run the command; returns the exit code."""
-    args = parse(task, argv)
+    args = parser(task, prog).parse_args(argv)
     return guarded(lambda: _run(task, args))
 
 
 def _run(task: str, args: argparse.Namespace) -> None:
     parallel.start()
-    device = pick_device(args.gpu)
-    options = _options(args)
-    name = f"{task}_{args.split_point}_{args.compress_factor}"
-    run = Run(args.output / f"{name}.pt", {})
-    log = args.output / f"{name}.jsonl"
-    _check_output(run.path, args.resume)
-    benchmark = find(task, args.benchmark or (PUBLISHED[task] if args.data else EMBEDDED))
-    network = benchmark.build_network(args.backbone_weights)
-    dataset = _dataset(task, benchmark, args, options)
-    location = args.split_point.removeprefix("U")
-    source = SOURCES[benchmark.name, task]
-    learning, counted = source.views(dataset)
-    with parallel.first_alone():
-        training = compute(network, [location], learning, cores())[location]
-        counting = compute(network, [location], counted, cores(), torch.float32)[location]
-    run.identity = identity(options, benchmark=benchmark.name, split_point=args.split_point, stride=args.stride,
-                            channels=args.channels, network=fingerprint(network), pictures=len(dataset))
-    torch.manual_seed(args.seed)
-    bottleneck = make_bottleneck(task, location, training.features.shape[1], args.channels, args.stride)
-    _, back = cut(network, location)
-    trainee = fit(bottleneck, back, training, options, run, log, device)
-    key = (task, benchmark.name, args.split_point, args.compress_factor)
+    _check(args)
+    jobs = list(_curve(task, args).jobs())
+    places = Places(args.output, args.output / "runs")
+    _check_output(jobs, places, args.resume)
+    try:
+        outcomes = train_all(jobs, places, _pictures(jobs, args), weights=_weights(args.weights), kinds=args.tables,
+                             processes=_processes(args), device=pick_device(args.gpu))
+    except KeyboardInterrupt:
+        _say_what_is_kept(jobs, places)
+        raise
     if parallel.rank() == 0:
-        _write(trainee.cpu(), counting, args, key, log)
+        _tell(outcomes, args)
     parallel.stop()
 
 
-def _options(args: argparse.Namespace) -> Options:
+def _curve(task: str, args: argparse.Namespace) -> Curve:
+    name = args.benchmark or (OWN if args.network else PUBLISHED[task] if args.data else EMBEDDED)
+    known = (task, name) in benchmarks()
+    if not known and args.network is None:
+        find(task, name)  # says which there are
+    own = args.network if not known or args.network != find(task, name).network else None
+    more = {"network": own, "cut": args.cut, "activation": args.activation}
+    return Curve(task, name, args.split_point, tuple(args.lambdas), args.step, args.stride, args.channels, args.steps, None,
+                 args.batch_size, args.lr, args.rate, args.distortion, args.seed, args.compress_factor, more)
+
+
+def _check(args: argparse.Namespace) -> None:
     for name, value in (("step", args.step), ("lr", args.lr)):
         if not 0 < value < 1e6:
             raise SpicError(f"--{name} {value}: must be a number above 0")
-    if not 0 <= args.weight < 1e12:
-        raise SpicError(f"--lambda {args.weight}: must be a number, 0 or more")
-    distortion = args.distortion or ("distill" if args.split_point.startswith("U") else "task")
-    return Options(args.step, args.weight, args.rate, distortion, args.epochs, args.batch_size, args.lr, args.seed)
+    for weight in args.lambdas:
+        if not 0 <= weight < 1e12:
+            raise SpicError(f"--lambda {weight}: must be a number, 0 or more")
+    for option, name in (("--split_point", args.split_point), ("--benchmark", args.benchmark)):
+        if name is not None and not is_name(name):
+            raise SpicError(f"{option} {name!r}: must be a name of letters, digits, '.', '-' and '_'")
 
 
-def _check_output(checkpoint: Path, resume: bool) -> None:
-    check_writable(checkpoint)
-    if checkpoint.exists() and not resume:
-        raise SpicError(f"{checkpoint.parent}: already holds the run {checkpoint.stem}; go on with it by --resume, "
+def _weights(text: str | None) -> Path | str | None:
+    return text if text in (None, "random") else Path(text)
+
+
+def _processes(args: argparse.Namespace) -> int:
+    if args.processes > 1 and (args.gpu or parallel.world() > 1):
+        raise SpicError(f"--processes {args.processes}: several points at a time are trained on the cores of one machine; leave "
+                        "--gpu and torchrun out, or --processes")
+    return args.processes
+
+
+def _pictures(jobs: Sequence[Job], args: argparse.Namespace) -> Pictures:
+    """Without labels any folder will do; scenes have pictures of their own."""
+    unlabelled = args.data is not None and jobs[0].options.distortion == "distill" and jobs[0].benchmark != EMBEDDED
+    return Pictures(args.data, unlabelled, args.limit)
+
+
+def _check_output(jobs: Sequence[Job], places: Places, resume: bool) -> None:
+    there = [job for job in jobs if places.run(job).exists()]
+    if there and not resume:
+        raise SpicError(f"{places.output}: already holds the run {there[0].name}; go on with it by --resume, "
                         "or choose another folder or --compress_factor")
-    if resume and not checkpoint.exists():
-        raise SpicError(f"{checkpoint}: no such checkpoint, so there is nothing to resume; leave --resume out")
+    if resume and not there:
+        raise SpicError(f"{places.run(jobs[0])}: no such checkpoint, so there is nothing to resume; leave --resume out")
 
 
-def _dataset(task: str, benchmark, args, options: Options):
-    source = SOURCES[benchmark.name, task]
-    if options.distortion == "distill" and args.data:
-        return Unlabelled(args.data, source.preparation, args.limit)
-    dataset = source.open(args.data, source.bottlenecks, args.limit)
-    if dataset.num_classes != benchmark.num_classes:
-        raise SpicError(f"{args.data}: has {dataset.num_classes} classes, the network {benchmark.num_classes}")
-    return dataset
+def _say_what_is_kept(jobs: Sequence[Job], places: Places) -> None:
+    if parallel.rank() == 0:
+        kept = any(places.run(job).exists() for job in jobs)
+        print("\nthe same command with --resume goes on at the last checkpoint" if kept else "\ninterrupted before the first "
+              "checkpoint: the same command, without --resume, starts again (features that are finished are kept)",
+              file=sys.stderr)
 
 
-def _write(trainee: Trainee, counting: FeatureSet, args, key: tuple, log: Path) -> None:
-    compared = write_outcome(trainee, counting, key, args.tables, args.output, log)
-    print("/".join(map(str, key)), *(f"{name} {value:.5f}" for name, value in compared.items()), sep="  ")
-    print(f"everything is in {args.output}")
+def _tell(outcomes: Sequence[Outcome], args: argparse.Namespace) -> None:
+    first = outcomes[0].job
+    factors = " ".join(str(outcome.job.factor) for outcome in outcomes)
+    print(*(outcome.line() for outcome in outcomes), sep="\n")
+    more = f" --backbone_weights {args.weights}" if args.weights else ""
+    print(f"everything is in {args.output}; measure it by: spic val --task {first.task} --points {args.output / 'dict.yaml'} "
+          f"--benchmark {first.benchmark} --split_point {first.split_point} --compress_factor {factors} --coder rans"
+          f"{more}{'' if first.benchmark == EMBEDDED else ' --valdir DIR'}")
+    print(verdict(outcomes))
+

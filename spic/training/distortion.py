@@ -1,49 +1,41 @@
-"""What a bottleneck must preserve: the labels' task (supervised), or the uncompressed network's answers (unsupervised).
+"""What a bottleneck trained without labels must preserve: the answers of the uncompressed network.
 
-Both take the ``Answer`` of the network behind the bottleneck; ``distill`` never sees a label.
+The labels' own loss, of a supervised bottleneck, is the task's (spic.tasks).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 TEMPERATURE = 3.0
 FEATURE_WEIGHT = 0.5
-MASK_STRIDE = 2  # masks are compared at every second pixel: half the resolution, a quarter of the work
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Logits [B, classes] or, not yet resized to the picture, [B, classes, h, w]; and what the last layer saw."""
+class Output(NamedTuple):
+    """What lies behind a bottleneck.
+
+    logits: [B, classes] or, not yet resized to the picture, [B, classes, h, w]. hidden: what the last layer takes, of any
+    shape; None for a network in which no such layer is passed by everything.
+    """
 
     logits: Tensor
-    hidden: Tensor
+    hidden: Tensor | None
 
 
-def answer(back: nn.Sequential, feature: Tensor) -> Answer:
-    """Run a back on a feature, keeping the input of its last layer."""
-    for module in back[:-1]:
-        feature = module(feature)
-    return Answer(back[-1](feature).float(), feature.float())
+def distill_loss(student: Output, teacher: Output) -> Tensor:
+    """Softened answers (Hinton et al. 2015) and the feature before the last layer, relative to its own size; a scalar.
 
-
-def task_loss(student: Answer, target: Tensor) -> Tensor:
-    """Cross-entropy with labels [B] or masks [B, H, W]; classes the network does not know are not scored."""
-    logits, classes = student.logits, student.logits.shape[1]
-    if logits.ndim == 4:
-        target = target[:, ::MASK_STRIDE, ::MASK_STRIDE]
-        logits = F.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
-    target = target.long()
-    return F.cross_entropy(logits, target.where(target < classes, torch.full_like(target, -100)))
-
-
-def distill_loss(student: Answer, teacher: Answer) -> Tensor:
-    """Softened outputs (Hinton et al. 2015) and the features before the last layer, relative to their own size."""
-    soft = [answer.logits / TEMPERATURE for answer in (student, teacher)]
+    The paper's own unsupervised loss is the mean absolute error of the logits.
+    """
+    soft = [output.logits / TEMPERATURE for output in (student, teacher)]
     divergence = F.kl_div(soft[0].log_softmax(1), soft[1].softmax(1), reduction="none").sum(1).mean()
-    error = F.mse_loss(student.hidden, teacher.hidden) / teacher.hidden.var().clamp_min(1e-6)
-    return TEMPERATURE ** 2 * divergence + FEATURE_WEIGHT * error
+    return TEMPERATURE ** 2 * divergence + FEATURE_WEIGHT * _feature_error(student.hidden, teacher.hidden)
+
+
+def _feature_error(student: Tensor | None, teacher: Tensor | None) -> Tensor | float:
+    if student is None or teacher is None:
+        return 0.0
+    return F.mse_loss(student, teacher) / teacher.var().clamp_min(1e-6)

@@ -3,45 +3,50 @@
     feature --> encoder --> y --+--> rounded to the step --> decoder --> back --> distortion
                                 +--> rate estimator ----------------------------> bpp
 
-Only encoder, decoder and estimator learn. Deterministic under the seed; an interrupted run resumes at the last epoch.
+Only encoder, decoder and estimator learn. Deterministic under the seed: a run that is interrupted anywhere resumes at its
+last checkpoint and ends as if it had never stopped, bit for bit.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from tqdm import tqdm
 
 from spic import parallel
 from spic.bottleneck import Bottleneck
 from spic.errors import SpicError
-from spic.training import together
+from spic.networks.cut import answers
+from spic.training import log as logs
 from spic.training.checkpoint import Run
-from spic.training.distortion import Answer, answer, distill_loss, task_loss
+from spic.training.distortion import Output, distill_loss
 from spic.training.features import FeatureSet
-from spic.training.log import note
+from spic.training.precision import autocast, fast_dtype
 from spic.training.rate import ESTIMATORS
+from spic.training.schedule import BOTTLENECK
 
 DISTORTIONS = ("task", "distill")
-WARM_UP = 0.1  # share of the run in which the learning rate rises
-ESTIMATOR_LR = 5.0  # times the bottleneck's: densities have few parameters and a far way to go
+ESTIMATOR_LR = 5.0  # times the bottleneck's: densities have few parameters, and a long way to their place
+LINES = 40  # of a log
+CHECKPOINT_SECONDS = 20.0
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How one bottleneck is trained. ``weight`` is lambda: distortion (nats) one may pay for a bit per input pixel."""
+    """How one bottleneck is trained. step: of the quantiser. weight: lambda, the distortion (nats) that one bit per input
+    pixel may cost. steps: length of the training, in batches."""
 
     step: float
     weight: float
     rate: str = "table"
     distortion: str = "task"
-    epochs: int = 12
+    steps: int = 2000
     batch_size: int = 64
     lr: float = 3e-3
     seed: int = 0
@@ -56,126 +61,167 @@ class Terms:
     loss: Tensor
 
 
-class Trainee(nn.Module):
-    """What learns: the bottleneck and its rate estimator, between a frozen front's features and a frozen back."""
+class History(nn.Module):
+    """What every step so far cost: float64 [steps, 3] of distortion, bpp and loss. A module, so that checkpoints keep it."""
 
-    def __init__(self, bottleneck: Bottleneck, back: nn.Module, options: Options, pixels: int):
+    NAMES = ("distortion", "bpp", "loss")
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.register_buffer("terms", torch.zeros(steps, len(self.NAMES), dtype=torch.float64))
+
+    def means(self, first: int, stop: int) -> dict[str, float]:
+        """The mean of each term over some steps."""
+        return dict(zip(self.NAMES, self.terms[first:stop].mean(0).tolist()))
+
+
+class Trainee(nn.Module):
+    """What learns: the bottleneck and its rate estimator, between a frozen front's features and a frozen back.
+
+    loss: (logits, targets) -> scalar, of the task; not asked where the distortion is "distill". pixels: of the input
+    behind what a batch shows of one picture.
+    """
+
+    def __init__(self, bottleneck: Bottleneck, back: fx.GraphModule, options: Options, pixels: int, loss: Callable | None):
         super().__init__()
         self.bottleneck = bottleneck
         self.estimator = ESTIMATORS[options.rate](bottleneck.encoder.pointwise.out_channels)
-        self.options, self.pixels = options, pixels
-        self._back = [back.eval().requires_grad_(False)]  # in a list: not a part that learns or is saved
+        self.options, self.pixels, self.loss = options, pixels, loss
+        self.history = History(options.steps)
+        self._back = [answers(back.eval().requires_grad_(False))]  # in a list: not a part that learns or is saved
 
     def forward(self, feature: Tensor, target: Tensor | None) -> Terms:
-        back, options = self._back[0], self.options
+        options, encoder, decoder = self.options, self.bottleneck.encoder, self.bottleneck.decoder
         # fp32 for the bottleneck: depthwise convolutions in bf16 take 4 to 10 times as long on a CPU
         with torch.autocast(feature.device.type, enabled=False):
-            y = self.bottleneck.encoder(feature) / options.step
+            y = encoder(feature) / options.step
             rounded = y + (y.round() - y).detach()
-            decoded = self.bottleneck.decoder(rounded * options.step)
-        student = _answer_fast(back, decoded)
-        distortion = task_loss(student, target) if options.distortion == "task" else \
+            decoded = decoder.place(decoder(rounded * options.step), tuple(encoder.planes.open(feature).shape[-2:]))
+        student = self._answer_fast(decoded)
+        distortion = self.loss(student.logits, target) if options.distortion == "task" else \
             distill_loss(student, self._teacher(feature))
         bpp = self.estimator(y).mean() / self.pixels
         return Terms(distortion, bpp, distortion + options.weight * bpp)
 
     @torch.no_grad()
-    def _teacher(self, feature: Tensor) -> Answer:
-        return _answer_fast(self._back[0], feature)
+    def _teacher(self, feature: Tensor) -> Output:
+        return self._answer_fast(feature)
+
+    def _answer_fast(self, feature: Tensor) -> Output:
+        """In the fast type from the first layer on: a float32 feature would be cast anew at every residual sum."""
+        dtype = fast_dtype(feature.device)
+        with autocast(feature.device, dtype):
+            logits, hidden = self._back[0](feature.to(dtype))
+        return Output(logits.float(), None if hidden is None else hidden.float())
 
 
-def _answer_fast(back: nn.Module, feature: Tensor) -> Answer:
-    """In bfloat16 from the first layer on: a float32 feature would be cast anew at every residual sum."""
-    with torch.autocast(feature.device.type, torch.bfloat16):
-        return answer(back, feature.bfloat16())
+def fit(bottleneck: Bottleneck, back: fx.GraphModule, data: FeatureSet, options: Options, loss: Callable | None = None,
+        run: Run | None = None, log: Path | None = None, device: torch.device = CPU, quiet: bool = False) -> Trainee:
+    """Train ``bottleneck`` (in place) on ``data``; what learned, in evaluation mode, with the ``history`` of its steps.
 
-
-def fit(bottleneck: Bottleneck, back: nn.Module, data: FeatureSet, options: Options, run: Run | None = None,
-        log: Path | None = None, device: torch.device = torch.device("cpu"), quiet: bool = False) -> Trainee:
-    """Train ``bottleneck`` (in place) on ``data``; ``run`` holds the checkpoint, ``log`` gets a JSON line per epoch."""
+    back: as ``spic.networks.cut`` gives it. loss: the task's. run: holds the checkpoint, written every 20 seconds. log:
+    gets 40 JSON lines. SpicError: too few pictures, a loss that is no number, a checkpoint of another run.
+    """
+    _check_sizes(data, options)
     torch.manual_seed(options.seed)
     layout = {"device": device, "memory_format": torch.channels_last}
-    trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, data.pixels).to(device)
-    _check_shares(data, options)
-    together.join(trainee)
-    groups = [{"params": list(trainee.bottleneck.parameters()), "factor": 1.0},
-              {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}]
-    optimizer = torch.optim.Adam(groups, lr=options.lr)
-    first = run.restore(trainee=trainee, optimizer=optimizer) if run else 0
-    with tqdm(total=options.epochs * _batches(data, options), initial=first * _batches(data, options), unit="batch",
-              desc="fit", disable=quiet or parallel.rank() > 0, mininterval=1) as bar:
-        for epoch in range(first, options.epochs):
-            start = time.perf_counter()
-            means = _epoch(trainee, optimizer, data, epoch, bar, device)
-            if log and parallel.rank() == 0:
-                note(log, {"epoch": epoch + 1, **means, "lr": optimizer.param_groups[0]["lr"],
-                           "seconds": time.perf_counter() - start})
-            if run and parallel.rank() == 0:
-                run.save(epoch + 1, trainee=trainee, optimizer=optimizer)
+    trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, data.pixels, loss).to(device)
+    parallel.join(trainee)
+    history = trainee.history
+    optimizer = torch.optim.Adam([{"params": list(trainee.bottleneck.parameters()), "factor": 1.0},
+                                  {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}], lr=options.lr)
+    parts = {"bottleneck": trainee.bottleneck, "estimator": trainee.estimator, "optimizer": optimizer, "history": history}
+    done = run.restore(**parts) if run else 0
+    keeper = _Keeper(options, history, run, log, parts, done)
+    with tqdm(total=options.steps, initial=done, unit="step", desc=f"lambda {options.weight:g}",
+              disable=quiet or parallel.rank() > 0, mininterval=1) as bar:
+        for step, indices, place in batches(data, options, done):
+            history.terms[step] = _learn(trainee.train(), optimizer, data, step, indices, place, device)
+            keeper.after(step + 1, optimizer.param_groups[0]["lr"])
+            _show(bar, history.terms[step].tolist(), options)
     return trainee.eval()
 
 
-def _batches(data: FeatureSet, options: Options) -> int:
-    """Batches of an epoch; a last one too small for BatchNorm's statistics is left out."""
-    full, rest = divmod(len(data), options.batch_size)
-    return full + (rest > 1 and rest >= options.batch_size // 2 or not full)
+class _Keeper:
+    """Writes the log and the checkpoints of one run; only the first process does."""
+
+    def __init__(self, options: Options, history: History, run: Run | None, log: Path | None, parts: dict, done: int):
+        self.steps, self.history, self.parts = options.steps, history, parts
+        self.run, self.log = (run, log) if parallel.rank() == 0 else (None, None)
+        self.logged, self.saved, self.line_began = done * LINES // options.steps, time.monotonic(), time.monotonic()
+        if self.log:
+            logs.go_back(self.log, done)
+
+    def after(self, done: int, lr: float) -> None:
+        """To be called when ``done`` steps are done."""
+        line = done * LINES // self.steps
+        if self.log and line > self.logged:
+            now, first = time.monotonic(), -(-self.logged * self.steps // LINES)
+            logs.note(self.log, {"step": done, **self.history.means(first, done), "lr": lr, "seconds": now - self.line_began})
+            self.logged, self.line_began = line, now
+        if self.run and (done == self.steps or time.monotonic() - self.saved > CHECKPOINT_SECONDS):
+            self.run.save(done, **self.parts)
+            self.saved = time.monotonic()
 
 
-def _epoch(trainee: Trainee, optimizer, data: FeatureSet, epoch: int, bar: tqdm, device) -> dict[str, float]:
+def batches_per_epoch(pictures: int, batch_size: int) -> int:
+    """Batches of one pass over the pictures; a last one too small for BatchNorm's statistics is left out."""
+    full, rest = divmod(pictures, batch_size)
+    return full + (rest > 1 and rest >= batch_size // 2 or not full)
+
+
+def batches(data: FeatureSet, options: Options, first: int = 0) -> Iterator[tuple[int, Tensor, tuple | None]]:
+    """(step, indices, place of the window) of every step from ``first`` on: the same ones, resumed or not, in all processes."""
+    count = batches_per_epoch(len(data), options.batch_size)
+    for epoch in range(first // count, -(-options.steps // count)):
+        seed = options.seed * 10_007 + epoch
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        places = torch.Generator().manual_seed(seed)
+        for number in range(count):
+            step, place = epoch * count + number, data.place(places)
+            if first <= step < options.steps:
+                yield step, order[number * options.batch_size:(number + 1) * options.batch_size], place
+
+
+def _learn(trainee: Trainee, optimizer, data: FeatureSet, step: int, indices: Tensor, place, device) -> Tensor:
+    """One step on a batch, of which each process takes its share; the terms of the whole batch, float64 [3]."""
     options = trainee.options
-    torch.manual_seed(options.seed * 10_007 + epoch)  # the noise of this epoch, whether resumed or not
-    order = torch.randperm(len(data))
-    places = torch.Generator().manual_seed(options.seed * 10_007 + epoch)  # of windows: alike in all processes
-    trainee.train()
-    sums, count = {"distortion": 0.0, "bpp": 0.0, "loss": 0.0}, _batches(data, options)
-    for number in range(count):
-        indices = order[number * options.batch_size:(number + 1) * options.batch_size]
-        rate = learning_rate((epoch + number / count) / options.epochs, options.lr)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        terms = _step(trainee, optimizer, data, indices, places, device)
-        if not math.isfinite(terms["loss"]):
-            raise SpicError(f"the loss is no longer a number in epoch {epoch + 1}, batch {number + 1}; the "
-                            f"checkpoint of epoch {epoch} is kept: resume with a lower learning rate or lambda")
-        sums = {name: sums[name] + terms[name] for name in sums}
-        bar.set_postfix({"distortion": f"{terms['distortion']:.4f}", "rate": f"{options.weight * terms['bpp']:.4f}",
-                         "bpp": f"{terms['bpp']:.5f}"}, refresh=False)
-        bar.update()
-    return {name: value / count for name, value in sums.items()}
-
-
-def _step(trainee: Trainee, optimizer, data: FeatureSet, indices: Tensor, places, device) -> dict[str, float]:
-    """One step on a batch, of which each process takes its share; the terms are those of the whole batch."""
-    mine = together.share(indices)
-    feature, target = data.batch(mine, places)
-    feature = feature.to(device).float().contiguous(memory_format=torch.channels_last)
-    target = None if target is None or trainee.options.distortion != "task" else target.to(device)
-    terms = trainee(feature, target)
+    for group in optimizer.param_groups:
+        group["lr"] = BOTTLENECK(step / options.steps, options.lr) * group["factor"]
+    torch.manual_seed((options.seed * 1_000_003 + step) % 2**63)  # the noise of this step, whether resumed or not
+    mine = parallel.share(indices)
+    feature, target = data.batch(mine, place)
+    terms = trainee(data.laid_out(feature.to(device).float()),
+                    None if target is None or options.distortion != "task" else target.to(device))
     part = len(mine) / len(indices)
     whole = parallel.sum_over_ranks(torch.stack([terms.distortion, terms.bpp, terms.loss]).detach().cpu() * part)
+    if not whole.isfinite().all():
+        raise SpicError(f"the loss is no longer a number in step {step + 1} of {options.steps} (lambda {options.weight:g}, "
+                        f"learning rate {options.lr:g}); train again with a lower --lr, or another --step")
     optimizer.zero_grad()
-    if math.isfinite(whole[-1].item()):
-        (terms.loss * part).backward()
-        together.add_gradients(trainee)
-        nn.utils.clip_grad_norm_(trainee.parameters(), 5.0)
-        optimizer.step()
-    return dict(zip(("distortion", "bpp", "loss"), whole.tolist()))
+    (terms.loss * part).backward()
+    parallel.add_gradients(trainee)
+    nn.utils.clip_grad_norm_(trainee.parameters(), 5.0)
+    optimizer.step()
+    return whole.double()
 
 
-def _check_shares(data: FeatureSet, options: Options) -> None:
+def _show(bar: tqdm, terms: list[float], options: Options) -> None:
+    distortion, bpp, _ = terms
+    bar.set_postfix({"distortion": f"{distortion:.4f}", "rate": f"{options.weight * bpp:.4f}", "bpp": f"{bpp:.5f}"},
+                    refresh=False)
+    bar.update()
+
+
+def _check_sizes(data: FeatureSet, options: Options) -> None:
+    if len(data) < 2:
+        raise SpicError("one picture is not enough to train on: BatchNorm needs two, and a curve some hundreds")
     smallest = min(len(data), max(2, options.batch_size // 2))
     if smallest < parallel.world():
         raise SpicError(f"{parallel.world()} processes, but batches can be as small as {smallest}; "
                         "start fewer processes or raise --batch_size")
 
 
-def learning_rate(progress: float, peak: float) -> float:
-    """Rises linearly, then falls as a cosine to a hundredth; ``progress`` from 0 to 1."""
-    if progress < WARM_UP:
-        return peak * (0.1 + 0.9 * progress / WARM_UP)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))
-
-
-def identity(options: Options, **more) -> dict:
+def identity(options: Options, device: torch.device = CPU, **more) -> dict:
     """What a checkpoint is checked against when a run is resumed."""
-    return {**asdict(options), **more}
+    return {**asdict(options), "precision": str(fast_dtype(device)), **more}

@@ -9,7 +9,7 @@ from spic.coding import FrequencyTable, make_coder
 from spic.quantize import quantize
 from spic.training.tables import encoded
 
-CODER = "rans"  # the coder whose bytes come close to the table's entropy
+CODER = "rans"  # the coder whose bytes come close to what the table says
 
 
 @torch.inference_mode()
@@ -17,14 +17,14 @@ def compare(estimator: nn.Module, encoder: nn.Module, features: Tensor, table: F
             pixels: int) -> dict[str, float]:
     """Bits per input pixel of the symbols of whole pictures, as three parties see them.
 
-    ``predicted_bpp``: the trained estimator's, rating rounded symbols; ``entropy_bpp``: the cross-entropy of the static
-    table; ``coded_bpp``: the payload bytes that rANS makes with that table. ``features`` float32 [N, C, h, w] are those
-    in front of the encoder, ``pixels`` those of one picture. The l1 heuristic predicts no bits: expect no agreement.
+    predicted_bpp: the trained estimator's, rating rounded symbols. entropy_bpp: the cross-entropy of the static table.
+    coded_bpp: the payload bytes that rANS makes with that table. features: float32 [N, ...], in front of the encoder.
+    pixels: of one picture. The l1 heuristic predicts no bits: expect no agreement.
     """
     coder, estimator = make_coder(CODER, table), estimator.eval()
     bits = torch.zeros(3, dtype=torch.float64)
     for feature in encoded(encoder, features):
-        symbols = quantize(feature, step).cpu()
+        symbols = quantize(feature, step).numpy()
         payload = sum(map(len, coder.encode(symbols)))
         # not the symbols: a hyperprior looks at the feature itself, and every estimator rounds by itself
         bits += torch.tensor([estimator(feature / step).sum().item(), table.cross_entropy(symbols), 8 * payload])

@@ -1,6 +1,6 @@
 """Counts frequency tables of operating points anew, on training pictures by the road of inference.
 
-    python -m spic.training.recount --task classification --split_point all --compress_factor all --tables channel position
+    spic recount --task classification --split_point all --compress_factor all --tables channel position
 
 Tables that are there already are kept, so that an interrupted run is completed by the same command.
 """
@@ -8,72 +8,62 @@ Tables that are there already are kept, so that an interrupted run is completed 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find
-from spic.commands import guarded, positive
+from spic import parallel
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, Whole, of_points
 from spic.coding.tables import KINDS
-from spic.datasets.folder import Unlabelled
+from spic.commands import Parser, guarded, positive
 from spic.errors import SpicError
 from spic.files import check_writable, verify_file
-from spic.networks.split import depth
 from spic.pipeline import load_bottleneck
-from spic.points import DICT_FILE, SHARED, TASKS, OperatingPoint, beside, load_points, select
-from spic.training.features import Views, compute
-from spic.training.parallel import cores
-from spic.training.sources import SOURCES, Source
+from spic.points import DICT_FILE, SHARED, OperatingPoint, beside, load_points, select
+from spic.tasks import TASKS
+from spic.training.curve import Pictures, open_pictures
+from spic.training.features import FeatureSet, Views, compute
 from spic.training.tables import count_tables, write_tables
 
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m spic.training.recount", description=__doc__.splitlines()[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
-    add("--task", choices=TASKS, required=True)
-    add("--benchmark", default=EMBEDDED)
-    add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 or all")
-    add("--compress_factor", nargs="+", default=["all"], help="0 1 2 ... or all")
-    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
-    add("--data", type=Path, help="folder with the training pictures; scenes are drawn")
-    add("--unlabelled", action="store_true", help="--data is any folder of pictures, nested or flat, counted whole")
-    add("--backbone_weights", type=Path, help="a state dict; None: torchvision's or the shipped one")
-    add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of tables")
-    add("--pictures", type=positive, help="how many to count; None: as many as in training")
-    add("--force", action="store_true", help="count tables that are there already, too")
-    add("--output", type=Path, help="folder that gets Freq_tab/ and the checksums; None: the one of --points")
-    return parser.parse_args(argv)
+Counted = dict[OperatingPoint, list[str]]
+"""Points, and the kinds of tables of each."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    args = parse(argv)
-    return guarded(lambda: _run(args))
+def recount(points: Sequence[OperatingPoint], kinds: Sequence[str] = KINDS, *, data: Path | None = None,
+            unlabelled: bool = False, backbone_weights: Path | str | None = None, pictures: int | None = None,
+            force: bool = False, output: Path | None = None, tell: Callable[[str], None] = tqdm.write) -> Counted:
+    """Count tables of points of one network; those that were counted, the others were there.
 
-
-def _run(args: argparse.Namespace) -> None:
-    benchmark = find(args.task, args.benchmark)
-    points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
-    root = (args.output or args.points.parent).resolve()
+    data: the training pictures; unlabelled: it is any folder of them, counted whole. pictures: how many to count; None: as
+    many as in training. force: count tables that are there, too. output: the root that gets Freq_tab/ and the checksums;
+    None: that of the points. SpicError: a published table in its own place, a point that is no split.
+    """
+    benchmark = of_points(list(points))
+    root = (output or points[0].root).resolve()
     _check_split(benchmark, points)
-    todo = {point: [kind for kind in args.tables if args.force or not _there(point, kind, root)] for point in points}
-    _check_published([point for point, kinds in todo.items() if SHARED in kinds], root)
-    check_writable(root / "Freq_tab" / args.benchmark / "table.json")
-    for point, kinds in todo.items():
-        for kind in args.tables:
-            if kind not in kinds:
-                print(f"{point.name}: kept {beside(_place(point, root), kind)}")
-    asked = [point for point, kinds in todo.items() if kinds]
-    for point, features in _with_features(benchmark, asked, args):
-        bottleneck = load_bottleneck(point, features.shape[1])
-        tables = count_tables(bottleneck.encoder, features, point.step, todo[point])
-        files = write_tables(tables, _place(point, root), point.benchmark, root)
-        for table, file in zip(tables.values(), files):
-            tqdm.write(f"{point.name}: {table.total} symbols, {table.entropy:.3f} bits each; table in {file}")
+    todo = {point: [kind for kind in kinds if force or not _there(point, kind, root)] for point in points}
+    _check_published([point for point, wanted in todo.items() if SHARED in wanted], root)
+    check_writable(root / "Freq_tab" / benchmark.name / "table.json")
+    for point, wanted in todo.items():
+        for kind in kinds:
+            if kind not in wanted:
+                tell(f"{point.name}: kept {beside(_place(point, root), kind)}")
+    asked = {point: wanted for point, wanted in todo.items() if wanted}
+    views = _views(benchmark, Pictures(data, unlabelled), pictures) if asked else None
+    for point, features in _with_features(benchmark, list(asked), views, backbone_weights):
+        bottleneck = load_bottleneck(point, benchmark, features.shape, features.image_size)
+        _count(point, bottleneck.encoder, features.features, asked[point], root, tell)
+    return asked
+
+
+def _count(point: OperatingPoint, encoder, features: Tensor, kinds: Sequence[str], root: Path, tell: Callable) -> None:
+    tables = count_tables(encoder, features, point.step, kinds)
+    files = write_tables(tables, _place(point, root), point.benchmark, root)
+    for table, file in zip(tables.values(), files):
+        tell(f"{point.name}: {table.total} symbols, {table.entropy:.3f} bits each; table in {file}")
 
 
 def _place(point: OperatingPoint, root: Path) -> Path:
@@ -88,14 +78,15 @@ def _there(point: OperatingPoint, kind: str, root: Path) -> bool:
         return False
 
 
-def _check_split(benchmark: Benchmark, points: list[OperatingPoint]) -> None:
-    names = [point.name for point in points if benchmark.splits.get(point.location)]
+def _check_split(benchmark: Benchmark, points: Sequence[OperatingPoint]) -> None:
+    names = [point.name for point in points if benchmark.adapter(point) is not Whole]
     if names:
-        raise SpicError(f"{', '.join(names)}: this published point is no split; its table is the published one; "
-                        "leave it out of --split_point")
+        more = f" (and {len(names) - 1} more)" if names[1:] else ""
+        raise SpicError(f"{names[0]}{more}: this published point is no split; its table is the published one; leave it out "
+                        "of --split_point")
 
 
-def _check_published(points: list[OperatingPoint], root: Path) -> None:
+def _check_published(points: Sequence[OperatingPoint], root: Path) -> None:
     """Published tables come from the import alone, so that what stands in their place is what was published."""
     names = [point.name for point in points if point.benchmark == PUBLISHED[point.task] and point.root.resolve() == root]
     if names:
@@ -104,24 +95,54 @@ def _check_published(points: list[OperatingPoint], root: Path) -> None:
                         "or other kinds with --tables channel position")
 
 
-def _with_features(benchmark: Benchmark, points: list[OperatingPoint],
-                   args: argparse.Namespace) -> Iterator[tuple[OperatingPoint, Tensor]]:
-    """Each point with the float32 features [N, C, h, w] of the pictures to count, from one pass of the network."""
+def _views(benchmark: Benchmark, pictures: Pictures, count: int | None) -> Views:
+    """Whole pictures."""
+    dataset = open_pictures(benchmark, pictures, labelled=False)
+    return Views(dataset, limit=count or benchmark.source.counted)
+
+
+def _with_features(benchmark: Benchmark, points: list[OperatingPoint], views: Views | None, weights: Path | str | None
+                   ) -> Iterator[tuple[OperatingPoint, FeatureSet]]:
+    """Each point with the float32 features of the pictures to count, from one pass of the network."""
     if not points:
         return
-    network = benchmark.build_network(args.backbone_weights)
-    views = _pictures(SOURCES[benchmark.name, benchmark.task], args)
-    locations = sorted({point.location for point in points}, key=lambda location: depth(network, location))
-    sets = compute(network, locations, views, cores(), torch.float32)
+    network = benchmark.build_network(weights)
+    cuts = list(dict.fromkeys(benchmark.cut_after(point) for point in points))
+    sets: Mapping = compute(network, cuts, views, parallel.cores(), torch.float32)
     for point in tqdm(points, "count", unit="point"):
-        yield point, sets[point.location].features
+        yield point, sets[benchmark.cut_after(point)]
 
 
-def _pictures(source: Source, args: argparse.Namespace) -> Views:
-    if args.unlabelled and args.data is None:
-        raise SpicError("--unlabelled needs --data, a folder of pictures")
-    dataset = Unlabelled(args.data, source.preparation) if args.unlabelled else source.open(args.data, source.bottlenecks)
-    return Views(dataset, limit=args.pictures or source.counted)
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("spic recount", description="Count frequency tables of operating points anew, on training pictures.")
+    add = parser.add_argument
+    add("--task", choices=TASKS, required=True)
+    add("--benchmark", default=EMBEDDED)
+    add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 or all")
+    add("--compress_factor", nargs="+", default=["all"], help="0 1 2 ... or all")
+    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
+    add("--data", type=Path, help="folder with the training pictures; scenes are drawn")
+    add("--unlabelled", action="store_true", help="--data is any folder of pictures, nested or flat, counted whole")
+    add("--backbone_weights", help="a state dict, or random; None: torchvision's or the shipped one")
+    add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of tables")
+    add("--pictures", type=positive, help="how many to count; None: as many as in training")
+    add("--force", action="store_true", help="count tables that are there already, too")
+    add("--output", type=Path, help="folder that gets Freq_tab/ and the checksums; None: the one of --points")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
+    weights = args.backbone_weights
+    recount(points, args.tables, data=args.data, unlabelled=args.unlabelled, pictures=args.pictures, force=args.force,
+            backbone_weights=weights if weights in (None, "random") else Path(weights),
+            output=args.output)
 
 
 if __name__ == "__main__":

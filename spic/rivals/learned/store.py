@@ -18,7 +18,6 @@ from spic.benchmarks import Benchmark
 from spic.errors import SpicError, reason
 from spic.files import record_checksums, sha256, verify_file, write_json, write_whole
 from spic.networks import cut
-from spic.points import ROOT
 from spic.networks.weights import fingerprint, load_strictly
 from spic.rivals.learned import networks as rivals
 from spic.rivals.learned.recipes import CURVES

@@ -17,9 +17,9 @@ from spic.networks import cut, trace
 from spic.networks.fold import fold_batch_norm
 from spic.networks.weights import fingerprint
 from spic.record import Record
-from spic.rivals.command import normalisation
 from spic.rivals.cache import ResultCache
 from spic.rivals.evaluate import PixelRival, sweep
+from spic.rivals.inputs import normalisation
 from spic.rivals.learned import store
 from spic.rivals.learned.codec import LearnedCodec, StudentRival
 from spic.rivals.learned.recipes import CURVES

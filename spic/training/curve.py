@@ -1,0 +1,298 @@
+"""Trains jobs: what `spic train`, `spic grid` and the study have in common.
+
+The network is run once over the pictures, to the cuts that are asked for; all jobs learn from the features it gave. One job
+after another by this process (or these, under torchrun), or several at a time, one core each. A job starts from its
+neighbour's weights. What is finished is not trained again, what was interrupted goes on at its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import fx, nn
+from tqdm import tqdm
+
+from spic import parallel
+from spic.benchmarks import Benchmark, Whole, of_points
+from spic.bottleneck import Bottleneck, last_activation, make_bottleneck
+from spic.coding.tables import KINDS
+from spic.datasets.folder import Unlabelled
+from spic.errors import SpicError
+from spic.files import check_writable
+from spic.networks import cut_many, trace
+from spic.networks.weights import fingerprint, load_strictly, read_state_dict
+from spic.points import ROOT, load_points
+from spic.tasks import TASKS
+from spic.training.checkpoint import Run
+from spic.training.features import Cut, FeatureSet, Views, compute
+from spic.training.fit import CPU, fit, identity
+from spic.training.jobs import Job, default_channels, default_stride
+from spic.training.outcome import Outcome, write_outcome
+from spic.training.tables import file_names
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What bottlenecks learn from. data: a folder, None where the benchmark draws its own. unlabelled: it is any folder of
+    pictures, nested or flat. limit: only so many, evenly spread."""
+
+    data: Path | None = None
+    unlabelled: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where trainings write. output: the root that gets Weights/, Freq_tab/ and dict.yaml. runs: checkpoints and logs."""
+
+    output: Path = ROOT
+    runs: Path = Path("runs")
+
+    def run(self, job: Job) -> Path:
+        return self.runs / f"{job.name}.pt"
+
+    def log(self, job: Job) -> Path:
+        return self.runs / f"{job.name}.jsonl"
+
+    def weights(self, job: Job) -> Path:
+        return self.output / file_names(*job.key)["weights"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the jobs of one network share: halves and features per cut, float32 ones of whole pictures to count symbols of.
+
+    backs, activations: cut -> the part behind it, the last activation that its features ask for. network, pictures: change
+    when the network's weights, or the pictures that are learned from, do.
+    """
+
+    benchmark: Benchmark
+    backs: dict[Cut, fx.GraphModule]
+    training: dict[Cut, FeatureSet]
+    counting: dict[Cut, FeatureSet]
+    activations: dict[Cut, str]
+    network: str
+    pictures: str
+    places: Places
+    kinds: Sequence[str]
+    device: torch.device = field(default=CPU)
+
+
+def train_all(jobs: Sequence[Job], places: Places, pictures: Pictures = Pictures(), *, weights: Path | str | None = None,
+              processes: int = 1, kinds: Sequence[str] = KINDS, device: torch.device = CPU) -> list[Outcome]:
+    """Train jobs that are in order of urgency; one outcome for each, in their order, of those finished before, too.
+
+    weights: the network's, a file or "random"; None: the benchmark's own. processes: jobs at a time, on one core each; 1
+    trains them one by one with all the threads that torch has. kinds: of frequency tables to count.
+    """
+    for job in jobs:
+        check_writable(places.run(job))
+        check_writable(places.weights(job))
+    outcomes: dict[Job, Outcome] = {}
+    for group in _groups(jobs):
+        outcomes |= _train_group(group, places, pictures, weights, processes, kinds, device)
+    return [outcomes[job] for job in jobs]
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs of one task, benchmark and network each."""
+    groups: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.task, job.benchmark, job.network), []).append(job)
+    return list(groups.values())
+
+
+def _train_group(jobs, places: Places, pictures: Pictures, weights, processes: int, kinds, device) -> dict[Job, Outcome]:
+    catalogue = places.output / "dict.yaml"
+    points = load_points(catalogue) if catalogue.exists() else {}
+    there = [job for job in jobs if job.key in points and places.weights(job).exists()]
+    if len(there) == len(jobs) and not any(places.run(job).exists() for job in there):
+        return {job: Outcome(job, {}, 0) for job in jobs}  # nothing to compare with: no need to build the network
+    with parallel.first_alone():
+        bench = make_bench(jobs, places, pictures, weights, kinds, device)
+    done = {job: Outcome(job, {}, 0) for job in there if _is_done(job, bench)}
+    todo = [job for job in jobs if job not in done]
+    return done | {outcome.job: outcome for outcome in _train(todo, bench, processes)}
+
+
+def _train(jobs: list[Job], bench: Bench, processes: int) -> Iterator[Outcome]:
+    if processes == 1 or len(jobs) == 1:
+        for job in jobs:
+            yield train_point(job, bench)
+        return
+    torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("fork"), _take_place, (bench, os.getpid()))
+    try:
+        yield from _drive(pool, jobs)
+    except BaseException as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        if isinstance(error, BrokenExecutor):
+            raise SpicError("a process that trains ended early (out of memory?); the same command goes on at the last "
+                            "checkpoints, --processes 1 takes less memory") from None
+        raise
+    pool.shutdown()
+
+
+# ---- the bench ---------------------------------------------------------------------------------------------------
+
+
+def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Pictures(), weights: Path | str | None = None,
+               kinds: Sequence[str] = KINDS, device: torch.device = CPU) -> Bench:
+    """The bench of jobs of one network: its features are computed, or read from the cache."""
+    benchmark = of_points(list(jobs))
+    cuts = list(dict.fromkeys(_cut_of(job, benchmark) for job in jobs))
+    dataset = open_pictures(benchmark, pictures, labelled=any(job.options.distortion == "task" for job in jobs))
+    network = benchmark.build_network(weights)
+    mark = fingerprint(network)
+    traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
+    source, threads = benchmark.source, parallel.cores()
+    views = Views(dataset, *source.crops, window=source.window)
+    training = compute(traced, cuts, views, threads, weights=mark)
+    counting = compute(traced, cuts, Views(dataset, limit=source.counted), threads, torch.float32, weights=mark)
+    activations = {cut: last_activation(training[cut].features) for cut in cuts}
+    return Bench(benchmark, _backs(traced, cuts, training[cuts[0]].image_size), training, counting, activations, mark,
+                 hashlib.sha256(views.identity.encode()).hexdigest(), places, kinds, device)
+
+
+def _backs(traced: nn.Module, cuts: list[Cut], image_size: tuple[int, int]) -> dict[Cut, fx.GraphModule]:
+    _, backs, frontiers = cut_many(traced, cuts, torch.zeros(1, 3, *image_size))
+    return {frontier.after: back for frontier, back in zip(frontiers, backs)}
+
+
+def _cut_of(job: Job, benchmark: Benchmark) -> Cut:
+    if benchmark.adapter(job) is not Whole:
+        raise SpicError(f"{job.name}: as published, this is no split: most of the feature would bypass the coder; say where to "
+                        "cut by --cut, or choose another split point")
+    return benchmark.cut_after(job)
+
+
+def open_pictures(benchmark: Benchmark, pictures: Pictures, labelled: bool):
+    """The data set that bottlenecks of the benchmark learn from, checked against what the network answers."""
+    if pictures.unlabelled:
+        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit)
+    dataset = benchmark.source.open(pictures.data, benchmark.source.bottlenecks, pictures.limit)
+    if labelled and not getattr(dataset, "labelled", True):
+        raise SpicError(f"{pictures.data}: no labels for {benchmark.network} there (a sub-folder for each of its "
+                        f"{benchmark.num_classes} classes); --distortion distill needs none")
+    classes = getattr(dataset, "num_classes", None)
+    if labelled and classes != benchmark.num_classes:
+        raise SpicError(f"{pictures.data}: has {classes} classes, the network {benchmark.num_classes}")
+    return dataset
+
+
+def _training_part(data: Path | None) -> Path:
+    """The folder itself, or its train/ where it keeps pictures for evaluation apart."""
+    if data is None:
+        raise SpicError("--data DIR is missing: a folder of pictures, nested or flat; no labels are needed")
+    parts = all((data / part).is_dir() for part in ("train", "val"))
+    return data / "train" if parts else data
+
+
+# ---- one job -----------------------------------------------------------------------------------------------------
+
+
+def settled(job: Job, bench: Bench) -> Job:
+    """The job with what it left to the feature."""
+    cut = bench.benchmark.cut_after(job)
+    shape, benchmark = bench.training[cut].shape, bench.benchmark
+    bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size) if job.channels is None else None
+    return replace(job, stride=job.stride or default_stride(shape),
+                   channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
+                   activation=job.activation or bench.activations[benchmark.cut_after(job)])
+
+
+def new_bottleneck(job: Job, bench: Bench, image_size: tuple[int, int], shape: tuple[int, ...]) -> Bottleneck:
+    """The untrained bottleneck of a settled job, with random weights under its seed."""
+    torch.manual_seed(job.options.seed)
+    return make_bottleneck(shape, job.channels, job.stride, bench.benchmark.geometry_of(job), job.activation, image_size)
+
+
+def train_point(job: Job, bench: Bench, quiet: bool = False) -> Outcome:
+    """Train one point and write its files; its outcome."""
+    cut, settled_job = bench.benchmark.cut_after(job), settled(job, bench)
+    training, counting = bench.training[cut], bench.counting[cut]
+    bottleneck = new_bottleneck(settled_job, bench, counting.image_size, counting.shape)
+    if job.parent is not None:
+        _start_from(bottleneck, bench.places.weights(replace(job, factor=job.parent)))
+    run = Run(bench.places.run(job), identity_of(settled_job, bench))
+    trainee = fit(bottleneck, bench.backs[cut], training, job.options, TASKS[job.task].loss, run, bench.places.log(job),
+                  bench.device, quiet)
+    about = {"network": bench.network, "image_size": "x".join(map(str, counting.image_size))} if job.network else None
+    outcome = Outcome(job, {}, 0)
+    with parallel.first_alone():  # the others may start from these weights next
+        if parallel.rank() == 0:
+            outcome = write_outcome(trainee.cpu(), counting, settled_job, bench.kinds, bench.places.output,
+                                    bench.places.log(job), about)
+    return replace(outcome, job=job)
+
+
+def _start_from(bottleneck: Bottleneck, path: Path) -> None:
+    state = bottleneck.state_dict()
+    stored = read_state_dict(path)
+    load_strictly(bottleneck, {name: value.to(state[name].dtype) if name in state else value
+                               for name, value in stored.items()}, path)
+
+
+def identity_of(job: Job, bench: Bench) -> dict:
+    """What makes a settled job's training another one."""
+    training = bench.training[bench.benchmark.cut_after(job)]
+    return identity(job.options, bench.device, job=job.name, cut=job.cut, stride=job.stride, channels=job.channels, parent=job.parent,
+                    activation=job.activation, network=bench.network, pictures=bench.pictures, feature=list(training.shape))
+
+
+def _is_done(job: Job, bench: Bench) -> bool:
+    """Whether the point that lies there is what this training would give; a run of another one is an error."""
+    run = Run(bench.places.run(job), identity_of(settled(job, bench), bench))
+    return not run.path.exists() or run.done() == job.options.steps
+
+
+# ---- several at a time ---------------------------------------------------------------------------------------------
+
+_bench: list[Bench] = []  # of this worker process; set as it is forked, so that nothing is copied
+
+
+def _take_place(bench: Bench, parent: int) -> None:
+    torch.set_num_threads(1)
+    _bench[:] = [bench]
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed cannot end its workers."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _train_there(job: Job) -> Outcome:
+    try:
+        return train_point(job, _bench[0], quiet=True)
+    except KeyboardInterrupt:  # the terminal interrupts all processes; the parent tells of it
+        os._exit(130)
+
+
+def _drive(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Start each job once its parent is done."""
+    waiting, running = list(jobs), {}
+    with tqdm(total=len(jobs), unit="point", desc="points") as bar:
+        while waiting or running:
+            unfinished = {job.key for job in [*waiting, *running.values()]}
+            for job in [job for job in waiting if (*job.key[:3], job.parent) not in unfinished]:
+                running[pool.submit(_train_there, job)] = job
+                waiting.remove(job)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                outcome = future.result()
+                bar.set_postfix_str(running.pop(future).name)
+                bar.update()
+                yield outcome
