@@ -103,7 +103,7 @@ def test_a_missing_table_names_the_command_that_counts_it(tmp_path):
     point = point_with(tmp_path)[1].with_tables("channel")
     with pytest.raises(SpicError, match="classification_1.channel.json: no such file; count it by: spic recount "
                        "--task classification --benchmark mine --split_point S3 --compress_factor 1 "
-                       f"--tables channel --points {tmp_path}/dict.yaml"):
+                       f"--tables channel --data DIR --backbone_weights FILE --points {tmp_path}/dict.yaml"):
         load_table(point)
 
 
