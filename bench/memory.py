@@ -8,22 +8,24 @@ from __future__ import annotations
 import argparse
 import resource
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 
-from spic.benchmarks import Benchmark
+from spic.benchmarks import find
 from spic.bottleneck import make_bottleneck
 from spic.commands import positive
 from spic.coding import FrequencyTable
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.tasks.classification import TopK
-from spic.networks import resnet50
+from spic.networks.narrow import resnet50
 from spic.points import load_points
 from spic.training.tables import write_point
 
 SIZE = (32, 32)
+NETWORK = "narrow:resnet50/0.125"
 
 
 class Noise(Dataset):
@@ -49,12 +51,13 @@ def main() -> None:
     network = resnet50(0.125, 10).eval().requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder:
         table = FrequencyTable({0: 90, 1: 30, 2: 9, 3: 1}, 0.5)
-        write_point(make_bottleneck("classification", "S3", 128, 6, 2).eval(), table, "classification", "noise", "S3", 0,
-                    root=Path(folder))
+        write_point(make_bottleneck((128, 2, 2), 6, 2).eval(), table, ("classification", "noise", "S3", 0), Path(folder),
+                    {"network": NETWORK, "cut": "layer3.4"})
         points = list(load_points(Path(folder, "dict.yaml")).values())
         settings = Settings("rans", batch_size=100, workers=0)
-        stations = lay_roads(Benchmark("classification", "noise", 10, 0.125, None), network, points, SIZE, settings)
-        evaluate(stations, images, TopK(10), settings)
+        benchmark = replace(find("classification", "scenes").of_network(NETWORK), num_classes=10)
+        stretches = lay_roads(benchmark, network, points, SIZE, settings)
+        evaluate(stretches, images, TopK(10), settings)
     print("peak memory in MB after each tenth:", " ".join(f"{peak:.0f}" for peak in images.peaks_mb))
 
 

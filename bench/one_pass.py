@@ -25,7 +25,7 @@ from spic.errors import SpicError
 from spic.files import check_writable
 from spic.points import load_points
 
-SAME = ("images", "top1", "top5", "miou", "bpp", "bpp_wire", "bpp_bound", "escapes")
+SAME = ("images", "scores", "baseline", "bpp", "bpp_wire", "bpp_table", "escapes")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

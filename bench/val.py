@@ -26,24 +26,23 @@ from tqdm import tqdm
 from spic.benchmarks import Benchmark, find
 from spic.files import check_writable
 from spic.commands import boolean, guarded, pick_device, positive
-from spic.evaluate import Settings, Station, lay_roads
-from spic.networks import NETWORKS, cut
+from spic.evaluate import Settings, Stretch, lay_roads
+from spic.networks import cut, trace
 from spic.networks.fold import fold_batch_norm
-from spic.networks.split import first, join, parts
-from spic.pipeline import load_point
-from spic.points import load_points, select
+from spic.pipeline import load_bottleneck, load_table
+from spic.points import DICT_FILE, load_points, select
 from spic.quantize import dequantize, quantize
-
-IMAGE_SIZE = {"classification": (224, 224), "segmentation": (513, 513)}
+from spic.tasks import TASKS
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--task", default="classification", choices=IMAGE_SIZE)
+    add("--task", default="classification", choices=TASKS)
     add("--benchmark", default="scenes")
     add("--split_point", default="S1")
     add("--compress_factor", default="0")
+    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml")
     add("--backbone_weights", type=Path, help="a state dict, or 'random' (default: the shipped or official one)")
     add("--batch_size", type=positive, default=32)
     add("--batches", type=positive, default=4, help="per turn")
@@ -54,26 +53,30 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def split_forward(station: Station, images: torch.Tensor) -> torch.Tensor:
+def split_forward(stretch: Stretch, images: torch.Tensor) -> torch.Tensor:
     """The split network with its bottleneck, without a coder."""
-    edge, cloud = station.roads[0].edge, station.roads[0].cloud
-    coded, uncoded = parts(station.front(images))
-    symbols = quantize(edge.encoder(coded), edge.step)
-    return cloud.back(join(cloud.decoder(dequantize(symbols, cloud.step)), uncoded), tuple(images.shape[-2:]))
+    edge, cloud = stretch.roads[0].edge, stretch.roads[0].cloud
+    coded, uncoded = edge.adapter.parts(stretch.front(images))
+    decoded = cloud.decoder.place(cloud.decoder(dequantize(quantize(edge.encoder(coded), edge.step), cloud.step)))
+    return cloud.back(cloud.adapter.join(decoded, uncoded))
 
 
 def published_way(benchmark: Benchmark, plain, point, images: torch.Tensor) -> dict:
     """The loop of the published scripts: contiguous tensors, BatchNorm on its own, a Python coder, nothing decoded."""
     images = images.contiguous()
-    front, back = cut(plain, benchmark.cut_after(point))
-    bottleneck, table = load_point(point, first(front(images[:1])).shape[1])
+    front, back, _ = cut(plain, benchmark.cut_after(point), images[:1])
+    adapter = benchmark.adapter(point)
+    coded, _ = adapter.parts(front(images[:1]))
+    bottleneck = load_bottleneck(point, benchmark, tuple(coded.shape[1:]), tuple(images.shape[-2:]))
+    table = load_table(point)
     coder = PythonHuffman(table)
     known = torch.tensor(list(table.counts))
 
     def loop() -> None:
-        coded, uncoded = parts(front(images))
+        coded, uncoded = adapter.parts(front(images))
         symbols = quantize(bottleneck.encoder(coded), point.step)
-        back(join(bottleneck.decoder(dequantize(symbols, point.step)), uncoded), tuple(images.shape[-2:])).argmax(1)
+        decoded = bottleneck.decoder.place(bottleneck.decoder(dequantize(symbols, point.step)))
+        back(adapter.join(decoded, uncoded)).argmax(1)
         symbols = symbols.cpu()
         coder.encode(torch.where(torch.isin(symbols, known), symbols, 0).flatten(1).numpy())  # it has no escape
 
@@ -83,24 +86,26 @@ def published_way(benchmark: Benchmark, plain, point, images: torch.Tensor) -> d
 def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
     """Name -> what to time."""
     device = pick_device(args.gpu)
-    points = select(load_points(), args.task, args.benchmark, [args.split_point], [args.compress_factor])
+    points = select(load_points(args.points.resolve()), args.task, args.benchmark, [args.split_point], [args.compress_factor])
     plain = build(benchmark, args.backbone_weights).to(device)
-    network = fold_batch_norm(copy.deepcopy(plain)).to(memory_format=torch.channels_last)
-    size = IMAGE_SIZE[args.task]
+    size = benchmark.image_size
+    network = fold_batch_norm(trace(copy.deepcopy(plain), torch.zeros(1, 3, *size))).to(memory_format=torch.channels_last)
     images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
     images = images.to(device, memory_format=torch.channels_last)
     targets = torch.zeros(args.batch_size, *(() if args.task == "classification" else size), dtype=torch.int64)
     roads = {coder: lay_roads(benchmark, network, points, size, Settings(coder, device=device))[0]
              for coder in ("huffman", "rans")}
 
-    def road(station: Station, amp: bool) -> None:
+    names = [str(i) for i in range(args.batch_size)]
+
+    def road(stretch: Stretch, amp: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            station.roads[0].travel(station.front(images), targets, range(args.batch_size))
+            stretch.roads[0].travel(stretch.front(images), targets, None, names)
 
     timed = {"uncompressed network": lambda: network(images),
              "split network, no coding": lambda: split_forward(roads["rans"], images)}
-    timed |= {f"road, {coder}{', bf16' * amp}": lambda s=station, a=amp: road(s, a)
-              for amp in (False, True) for coder, station in roads.items()}
+    timed |= {f"road, {coder}{', bf16' * amp}": lambda s=stretch, a=amp: road(s, a)
+              for amp in (False, True) for coder, stretch in roads.items()}
     return timed | published_way(benchmark, plain, points[0], images)
 
 
@@ -109,7 +114,7 @@ def build(benchmark: Benchmark, weights: Path | None):
     if str(weights) != "random":
         return benchmark.build_network(weights)
     torch.manual_seed(0)
-    network = NETWORKS[benchmark.task](benchmark.width, benchmark.num_classes).requires_grad_(False)
+    network = benchmark.build_network("random")
     network.train()(torch.randn(8, 3, 128, 128))
     return network.eval()
 

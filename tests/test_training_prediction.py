@@ -14,7 +14,7 @@ STEP, PIXELS, PICTURES = 0.1, 1000, 24
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return make_bottleneck("classification", "S1", 16, 6, 1).encoder.eval()
+    return make_bottleneck((16, 20, 20), 6, 1).encoder.eval()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spic.training import rate
 from spic.training.rate import ESTIMATORS, Density, Table, folded_laplacian
 
 
@@ -87,3 +88,50 @@ def test_every_estimator_pulls_features_towards_fewer_bits(name):
 
 def test_l1_is_the_sum_of_sizes():
     assert ESTIMATORS["l1"](2)(torch.tensor([[[[1.0]], [[2.5]]]])).tolist() == [3.5]
+
+
+NOISE = (torch.arange(256, dtype=torch.float64) + 0.5) / 256 - 0.5
+AWAY_FROM_INTEGERS = [0.13, 0.3, 0.49, 0.51, 0.7, 0.94, 1.2, 1.63, 2.45, 4.55, 9.3]
+
+
+def expected_bits(estimator, x: torch.Tensor, monkeypatch) -> torch.Tensor:
+    """Bits of one feature of value x among fixed neighbours, averaged evenly over the noise that stands for rounding."""
+    batch = torch.full((len(NOISE), 2, 3, 3), 1.7, dtype=torch.float64)
+    batch = batch.index_put((torch.arange(len(NOISE)), torch.tensor(1), torch.tensor(1), torch.tensor(1)), x.expand(len(NOISE)))
+    noise = torch.zeros_like(batch)
+    noise[:, 1, 1, 1] = NOISE
+    monkeypatch.setattr(rate, "_noisy", lambda value, training: value + noise if value.shape == batch.shape else value)
+    return estimator(batch).mean()
+
+
+@pytest.mark.parametrize("x", AWAY_FROM_INTEGERS)
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_gradients_are_those_of_finite_differences(name, x, monkeypatch):
+    """Issue 15, item 12: a likelihood that jumps gives a gradient that misses what the step over the jump costs."""
+    torch.manual_seed(3)
+    estimator = ESTIMATORS[name](2)
+    if name == "table":
+        estimator(features()[:, :2])
+        monkeypatch.setattr(Table, "_follow", lambda self, symbols: None)
+    estimator.double()
+    for module in estimator.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # one place, not the statistics of all of them, is looked at
+    place = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    expected_bits(estimator, place, monkeypatch).backward()
+    h = 2 / len(NOISE)
+    with torch.no_grad():
+        high, low = (expected_bits(estimator, place + sign * h, monkeypatch) for sign in (1, -1))
+    # the noise is a grid: within a step of it the average is exact up to the curvature
+    assert place.grad.item() == pytest.approx(((high - low) / (2 * h)).item(), abs=0.03)
+
+
+def test_the_folded_laplacian_has_no_jump_and_keeps_its_integers():
+    spread = torch.tensor([0.05, 0.3, 1.0, 7.0], dtype=torch.float64)[:, None]
+    line = torch.linspace(-0.5, 6, 65_001, dtype=torch.float64)
+    mass = folded_laplacian(line, spread)
+    assert (mass.diff(dim=1).abs() < 1e-4 / spread.clamp_max(1) + 1e-4).all()
+    whole = torch.arange(1, 6, dtype=torch.float64)
+    expected = torch.exp(-(whole - 0.5) / spread) - torch.exp(-(whole + 0.5) / spread)
+    torch.testing.assert_close(folded_laplacian(whole, spread), expected)
+    torch.testing.assert_close(folded_laplacian(torch.zeros(1, dtype=torch.float64), spread), 1 - torch.exp(-0.5 / spread))

@@ -75,7 +75,7 @@ def test_a_small_map_is_counted_position_by_position():
 
 def test_all_kinds_are_counted_in_one_pass_as_one_by_one():
     torch.manual_seed(0)
-    encoder = make_bottleneck("classification", "S1", 16, 3, 2).encoder.eval()
+    encoder = make_bottleneck((16, 7, 7), 3, 2).encoder.eval()
     features = torch.randn(20, 16, 7, 7).relu()
     tables = count_tables(encoder, features, 0.1, KINDS)
     assert tuple(tables) == KINDS
@@ -101,9 +101,9 @@ def test_new_weights_take_the_tables_of_the_old_ones_away(tmp_path, monkeypatch)
 
 def test_a_missing_table_names_the_command_that_counts_it(tmp_path):
     point = point_with(tmp_path)[1].with_tables("channel")
-    with pytest.raises(SpicError, match="classification_1.channel.json: no such file; count it by: python -m "
-                       "spic.training.recount --task classification --benchmark mine --split_point S3 --compress_factor 1 "
-                       f"--tables channel --points {tmp_path}/dict.yaml"):
+    with pytest.raises(SpicError, match="classification_1.channel.json: no such file; count it by: spic recount "
+                       "--task classification --benchmark mine --split_point S3 --compress_factor 1 "
+                       f"--tables channel --data DIR --backbone_weights FILE --points {tmp_path}/dict.yaml"):
         load_table(point)
 
 

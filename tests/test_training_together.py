@@ -15,13 +15,13 @@ from test_training_fit import *
 from spic import parallel
 parallel.start()
 torch.manual_seed(0)
-back = cut(resnet50(0.125, 5).eval(), "S2")[1]
+back = cut(resnet50(0.125, 5).eval(), "layer4.0", torch.zeros(1, 3, 96, 96))[1]
 torch.manual_seed(1)
 labels = torch.arange(83) % 5
 features = torch.randn(83, CHANNELS, 3, 3).relu()
 bottleneck = new_bottleneck()
-fit(bottleneck, back, FeatureSet(features, labels.to(torch.int16), (96, 96)), options(epochs=2, rate={rate!r}),
-    log=Path({log!r}), quiet=True)
+fit(bottleneck, back, FeatureSet(features, labels.to(torch.int16), (96, 96)), options(steps=8, rate={rate!r}),
+    LOSS, log=Path({log!r}), quiet=True)
 if parallel.rank() == 0:
     torch.save(bottleneck.state_dict(), {weights!r})
 parallel.stop()
@@ -37,7 +37,7 @@ def train(folder: Path, rate: str, processes: int):
     done = subprocess.run([sys.executable, *launcher, script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert len(lines) == 2, "each epoch is logged once, by one process"
+    assert len(lines) == 8, "each step is logged once, by one process"
     return lines, torch.load(weights, weights_only=True)
 
 

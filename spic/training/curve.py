@@ -116,10 +116,10 @@ def _train_group(jobs, places: Places, pictures: Pictures, weights, processes: i
     points = load_points(catalogue) if catalogue.exists() else {}
     there = [job for job in jobs if job.key in points and places.weights(job).exists()]
     if len(there) == len(jobs) and not any(places.run(job).exists() for job in there):
-        return {job: Outcome(job, {}, 0) for job in jobs}  # nothing to compare with: no need to build the network
+        return {job: Outcome(job) for job in jobs}  # nothing to compare with: no need to build the network
     with parallel.first_alone():
         bench = make_bench(jobs, places, pictures, weights, kinds, device)
-    done = {job: Outcome(job, {}, 0) for job in there if _is_done(job, bench)}
+    done = {job: Outcome(job) for job in there if _is_done(job, bench)}
     todo = [job for job in jobs if job not in done]
     return done | {outcome.job: outcome for outcome in _train(todo, bench, processes)}
 
@@ -229,7 +229,7 @@ def train_point(job: Job, bench: Bench, quiet: bool = False) -> Outcome:
     trainee = fit(bottleneck, bench.backs[cut], training, job.options, TASKS[job.task].loss, run, bench.places.log(job),
                   bench.device, quiet)
     about = {"network": bench.network, "image_size": "x".join(map(str, counting.image_size))} if job.network else None
-    outcome = Outcome(job, {}, 0)
+    outcome = Outcome(job)
     with parallel.first_alone():  # the others may start from these weights next
         if parallel.rank() == 0:
             outcome = write_outcome(trainee.cpu(), counting, settled_job, bench.kinds, bench.places.output,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spic.points import SHARED
@@ -14,22 +15,21 @@ from spic.training.log import note
 from spic.training.prediction import compare
 from spic.training.tables import count_tables, file_names, rounded_to_half, write_point, write_tables
 
-FALL = 0.02  # a rate that falls by more within a tenth of the training is still falling
+TENTH = 10
+LEAST_FALL = 0.02  # a smaller one is the noise of batches
+LEAST_SHARE = 0.1
+FALLING = {"bpp": "the rate was", "distortion": "the answers' distortion was"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained operating point. rates: bits per input pixel, see ``prediction.compare``. pixels: of a picture.
-    fall: see ``fall_of``; None for a point that was finished before."""
+    """A trained operating point. rates: bits per input pixel, see ``prediction.compare``; empty for a point that was finished
+    before. pixels: of a picture. falling: the terms of FALLING that were still falling, see ``still_falling``."""
 
     job: Job
-    rates: Mapping[str, float]
-    pixels: int
-    fall: float | None = None
-
-    @property
-    def falling(self) -> bool:
-        return self.fall is not None and self.fall > FALL
+    rates: Mapping[str, float] = field(default_factory=dict)
+    pixels: int = 0
+    falling: tuple[str, ...] = ()
 
     def line(self) -> str:
         """For people: what it costs."""
@@ -37,17 +37,26 @@ class Outcome:
             return f"{self.job.name}  finished before"
         coded, predicted = self.rates["coded_bpp"], self.rates["predicted_bpp"]
         return (f"{self.job.name}  lambda {self.job.options.weight:g}  {coded:.5f} bpp, {coded * self.pixels / 8:.0f} bytes a "
-                f"picture by rANS  (estimator: {predicted:.5f})")
+                f"picture by rANS  (estimator: {predicted:.5f} bpp)")
 
 
-def fall_of(history: History) -> float:
-    """By what share the rate fell at last: the mean bpp of the last tenth of the steps against that of the tenth before."""
+def still_falling(history: History) -> tuple[str, ...]:
+    """The terms of FALLING that a longer training would make smaller.
+
+    Three tenths of the steps are compared: the first one, that in the middle, the last. A term was still falling if it fell
+    by over 2 % from the middle to the end, and that was over a tenth of its whole way down (in logarithms). The fall at the
+    very end says nothing: there the learning rate is next to zero, and everything stands still.
+    """
     steps = len(history.terms)
-    tenth = max(1, steps // 10)
-    if steps < 2 * tenth:
-        return 1.0
-    before, last = (history.means(steps - n * tenth, steps - (n - 1) * tenth)["bpp"] for n in (2, 1))
-    return 1 - last / before if before > 0 else 0.0
+    length = max(1, steps // TENTH)
+    first, middle, last = (history.means(start, start + length) for start in (0, (steps - length) // 2, steps - length))
+    return tuple(name for name in FALLING if _falls(first[name], middle[name], last[name]))
+
+
+def _falls(first: float, middle: float, last: float) -> bool:
+    first, middle, last = (max(value, 1e-12) for value in (first, middle, last))
+    lately, whole = math.log(middle / last), math.log(max(first, middle) / last)
+    return 1 - last / middle > LEAST_FALL and lately > LEAST_SHARE * whole
 
 
 def write_outcome(trainee: Trainee, counting: FeatureSet, job: Job, kinds: Iterable[str], root: Path, log: Path,
@@ -63,19 +72,20 @@ def write_outcome(trainee: Trainee, counting: FeatureSet, job: Job, kinds: Itera
     note(log, rates)
     write_point(bottleneck, shared, job.key, root, job.settings, about)
     write_tables(tables, root / file_names(*job.key)["table"], job.benchmark, root)
-    return Outcome(job, rates, counting.pixels, fall_of(trainee.history))
+    return Outcome(job, rates, counting.pixels, still_falling(trainee.history))
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
     """The last line of a training: whether it was long enough, and what to do if not."""
-    fresh = [outcome for outcome in outcomes if outcome.fall is not None]
-    falling = [outcome for outcome in fresh if outcome.falling]
+    fresh = [outcome for outcome in outcomes if outcome.rates]
     if not fresh:
         return "every point was finished before"
-    if not falling:
+    told = [f"{words} STILL FALLING at {names}" for term, words in FALLING.items() if (names := _names_of(fresh, term))]
+    if not told:
         return "no rate was falling any more: the training was long enough"
-    names = ", ".join(f"{outcome.job.split_point}/{outcome.job.factor}" for outcome in falling)
-    worst = max(outcome.fall for outcome in falling)
-    steps = max(outcome.job.options.steps for outcome in falling)
-    return (f"the rate was STILL FALLING at {names} (by up to {100 * worst:.0f} % over the last tenth): these points cost more "
-            f"bytes than they need to; train longer, with --steps {3 * steps} and a new --output")
+    longest = max(job.options.steps * (1 if job.parent is None else 2) for job in (outcome.job for outcome in fresh))
+    return f"{'; '.join(told)}: train longer, with --steps {3 * longest} and another --output"
+
+
+def _names_of(outcomes: Sequence[Outcome], term: str) -> str:
+    return ", ".join(f"{o.job.split_point}/{o.job.factor}" for o in outcomes if term in o.falling)
