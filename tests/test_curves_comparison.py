@@ -9,7 +9,7 @@ from curve_cases import record, rival, write
 from spic.curves import summaries
 from spic.curves.comparison import compare, read
 from spic.errors import SpicError
-from spic.record import Results
+from spic.record import Costs, Results
 
 
 def test_records_become_curves_sorted_by_rate(tmp_path):
@@ -40,6 +40,13 @@ def test_seeds_become_a_mean_with_deviation(tmp_path):
     comparison = read([write(tmp_path, *records)])
     (point,) = comparison.curves[0].points
     assert (point.accuracy, point.accuracy_deviation, point.seeds) == (72.0, 2.0, 3)
+
+
+def test_of_two_equal_records_the_one_with_costs_counts():
+    with_costs = record(costs=Costs(edge_seconds=0.5))
+    for order in ([record(), with_costs], [with_costs, record()]):
+        (point,) = compare(Results(tuple(order))).curves[0].points
+        assert point.cost("edge_seconds") == 0.5 and point.seeds == 1
 
 
 def test_pictures_without_labels_are_compared_by_agreement():

@@ -183,6 +183,8 @@ def _point(name: str, setting: str, records: list[Record], rate: str, sources: d
         if repr((twin.bpp, twin.accuracy)) != repr((record.bpp, record.accuracy)):
             files = " and ".join(sources.get(id(one), "another record") for one in (twin, record))
             raise SpicError(f"{name} {setting}: {files} differ but name the same seed")
+        if twin.costs is None:  # a run keeps its points twice, first without their costs
+            by_seed[record.seed] = record
     kept = tuple(by_seed.values())
     rates, accuracies = [getattr(record, rate) for record in kept], [record.accuracy for record in kept]
     several = len(kept) > 1

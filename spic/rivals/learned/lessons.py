@@ -88,7 +88,7 @@ class Finetuning:
     """
 
     def __init__(self, model: nn.Module, weight: float, network: nn.Module, recipe: Recipe, task_loss: Callable):
-        self.model, self.task_loss .eval().requires_grad_(False), task_loss
+        self.model, self.task_loss = model.eval().requires_grad_(False), task_loss
         model.decoder.requires_grad_(True)
         self.front, back, _ = cut(network, recipe.cut, example(recipe.crop))
         self.learning, self.teacher = {"decoder": model.decoder}, answers(back)

@@ -44,7 +44,6 @@ class Recipe:
             _require(0 < value < 1e6, name, value, "must be a number above 0")
         for name in ("hidden", "latent"):
             _require(getattr(self, name) <= 1024, name, getattr(self, name), "must be at most 1024")
-        _require(self.seed < 2**32, "seed", self.seed, f"must be below {2**32}")
         _require(0 < len(self.lambdas) <= 255, "lambdas", self.lambdas, "1 to 255 numbers: a byte tells which")
 
 
