@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spic import parallel
-from spic.benchmarks import EMBEDDED, PUBLISHED, benchmarks, find, names
+from spic.benchmarks import EMBEDDED, benchmarks, default_name, find, names
 from spic.benchmarks.own import OWN
 from spic.bottleneck import ACTIVATIONS
 from spic.coding.tables import KINDS
@@ -45,7 +45,7 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
         "that its authors trained, or the shipped ones)")
     add("--size", type=positive, metavar="N", help="side of --network's input in pixels (default: the network's own)")
     add("--benchmark", metavar="NAME", help=f"how the points are filed: {', '.join(names(task))}, or a name of your own "
-        f"(default: {OWN} with --network, {PUBLISHED[task]} with --data, else {EMBEDDED})")
+        f"(default: {OWN} with --network, {default_name(task, True)} with --data, else {EMBEDDED})")
     add("--split_point", default="S1", metavar="NAME", help="S1, S2, S3: trained with labels; US1, US2, US3 and any other name: "
         "without (default: %(default)s)")
     add = parser.add_argument_group("pictures").add_argument
@@ -106,7 +106,7 @@ def _run(task: str, args: argparse.Namespace) -> None:
 
 def _curve(task: str, args: argparse.Namespace) -> Curve:
     network = f"{args.network}@{args.size}" if args.network and args.size else args.network
-    name = args.benchmark or (OWN if args.network else PUBLISHED[task] if args.data else EMBEDDED)
+    name = args.benchmark or (OWN if args.network else default_name(task, args.data))
     known = (task, name) in benchmarks()
     if not known and network is None:
         find(task, name)  # says which there are
