@@ -20,6 +20,7 @@ from spic.benchmarks import EMBEDDED, Benchmark, default_name, names, of_points
 from spic.coding import CODERS, ENGINES
 from spic.coding.tables import KINDS
 from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive
+from spic.datasets.loading import check_workers
 from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.files import cache_root, check_writable, existing, sha256, stamp
@@ -94,6 +95,7 @@ def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = No
     records, rows = _targets(output, points, ".json"), _targets(per_image, points, ".csv")
     if shared := set(records.values()) & set(rows.values()):
         raise SpicError(f"{shared.pop()}: is to be both the record and the rows of a point; give --per_image another name")
+    check_workers(workers)
     benchmark = of_points(list(points))
     check_files(points)  # before anything large is fetched or read
     dataset = benchmark.open_data(valdir, limit)
