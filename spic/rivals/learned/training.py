@@ -99,8 +99,8 @@ def crops(pictures: Pictures, count: int, size: int) -> tuple[Tensor, Tensor]:
 
 def train(job: Job) -> list[Path]:
     """All rates of a rival, and their files; what an earlier run finished is read back."""
-    torch.manual_seed(job.recipe.seed)
     architecture = job.architecture()
+    torch.manual_seed(job.recipe.seed)  # behind the network, which may have drawn numbers of its own
     model = NETWORKS[job.model](**architecture).to(memory_format=torch.channels_last)
     _spread_latents(job, model)
     files = []
