@@ -4,8 +4,8 @@
     python bench/kill.py --only train scenes --times 3 --seed 7 --published DIR
 
 Each job is killed ``--times`` times; a run that is through before its moment came is compared, and the job starts afresh.
-By turns the main process alone is killed, or all of its processes. Equal means bit for bit: weights, tables, dict.yaml, pictures,
-records, rows and logs; only seconds and times of files are left out. Runs are forked from this program, which has everything
+By turns the main process alone is killed, or all of its processes. Equal means bit for bit: weights, tables, dict.yaml,
+pictures, records, rows and logs; only seconds and times of files are left out. Runs are forked from this program, which has everything
 loaded, so that moments fall into the work. Ends with code 1 if anything differs.
 """
 
@@ -60,16 +60,16 @@ def _draw(base: Path) -> None:
 def _val(base: Path, place: Path) -> int:
     """Progress is kept after every batch; it lies in the cache, under ``passes``."""
     return val.main("classification", [
-        "--split_point", "S1", "S3", "--compress_factor", "0", "1", "--batch_size", "2", "--workers", "0", "--output", str(place),
-        "--per_image", str(place)])
+        "--split_point", "S1", "S3", "--compress_factor", "0", "1", "--batch_size", "2", "--workers", "0",
+        "--output", str(place), "--per_image", str(place)])
 
 
 def _train(base: Path, place: Path) -> int:
     (folder,) = (path for path in (base / "pictures").iterdir() if path.is_dir())
     resumed = ["--resume"] if list((place / "runs").rglob("*.pt")) else []
     return training.main("classification", [
-        "--network", "narrow:resnet50/0.0625", "--cut", "layer2.0", "--weights", "random", "--split_point", "US1", "--data", str(folder),
-        "--lambda", "10", "50", "--steps", "24", "--batch_size", "8", "--output", str(place), *resumed])
+        "--network", "narrow:resnet50/0.0625", "--cut", "layer2.0", "--weights", "random", "--split_point", "US1",
+        "--data", str(folder), "--lambda", "10", "50", "--steps", "24", "--batch_size", "8", "--output", str(place), *resumed])
 
 
 def _import(base: Path, place: Path) -> int:
@@ -84,7 +84,8 @@ def _scenes(base: Path, place: Path) -> int:
 
 
 PUBLISHED: list[Path] = []
-JOBS = {job.name: job for job in (Job("val", _val, _draw), Job("train", _train, _draw), Job("import", _import), Job("scenes", _scenes))}
+JOBS = {job.name: job for job in (
+    Job("val", _val, _draw), Job("train", _train, _draw), Job("import", _import), Job("scenes", _scenes))}
 
 
 # ---- one process -------------------------------------------------------------------------------------------------------
@@ -141,7 +142,8 @@ def outlived(group: int) -> bool:
 
 
 def state(place: Path) -> dict[str, str]:
-    """Path -> SHA-256 of every file, without seconds and times of files; what a killed writer left half done is not a result."""
+    """Path -> SHA-256 of every file, without seconds and times of files; what a killed writer left half done is
+    no result."""
     files = [path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     return {str(path.relative_to(place)): hashlib.sha256(_content(path)).hexdigest() for path in files}
 
@@ -276,7 +278,8 @@ def _compare(arena: Arena, whole: dict, tally: Tally) -> None:
 
 def row(name: str, tally: Tally) -> dict:
     return {"job": name, "seconds in peace": f"{tally.peace_s:.1f}", "kills": tally.kills, "of main alone": tally.alone,
-            "ended": tally.through, "equal": tally.equal, "half files left": tally.leftovers, "problems": len(tally.problems)}
+            "ended": tally.through, "equal": tally.equal, "half files left": tally.leftovers,
+            "problems": len(tally.problems)}
 
 
 def main(argv: list[str] | None = None) -> int:

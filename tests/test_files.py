@@ -52,8 +52,11 @@ def test_a_file_is_written_whole_and_nothing_stays_beside_it(tmp_path):
 
 def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
     path, seen = files.write_whole(tmp_path / "a", b"old"), []
-    monkeypatch.setattr(files.os, "replace", lambda one, other: (seen.append((Path(one).read_bytes(), Path(other).read_bytes())),
-                                                                 Path(one).rename(other)))
+
+    def replace(one, other):
+        seen.append((Path(one).read_bytes(), Path(other).read_bytes()))
+        Path(one).rename(other)
+    monkeypatch.setattr(files.os, "replace", replace)
     files.write_whole(path, b"new")
     assert seen == [(b"new", b"old")]
 
