@@ -5,8 +5,8 @@
 
 Each job is killed ``--times`` times; a run that is through before its moment came is compared, and the job starts afresh.
 By turns the main process alone is killed, or all of its processes. Equal means bit for bit: weights, tables, dict.yaml,
-pictures, records, rows and logs; only seconds and times of files are left out. Runs are forked from this program, which has everything
-loaded, so that moments fall into the work. Ends with code 1 if anything differs.
+pictures, records, rows and logs; only seconds and times of files are left out. Runs are forked from this program, which
+has everything loaded, so that moments fall into the work. Ends with code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def _train(base: Path, place: Path) -> int:
     resumed = ["--resume"] if list((place / "runs").rglob("*.pt")) else []
     return training.main("classification", [
         "--network", "narrow:resnet50/0.0625", "--cut", "layer2.0", "--weights", "random", "--split_point", "US1",
-        "--data", str(folder), "--lambda", "10", "50", "--steps", "24", "--batch_size", "8", "--output", str(place), *resumed])
+        "--data", str(folder), "--lambda", "10", "50", "--steps", "24", "--batch_size", "8",
+        "--output", str(place), *resumed])
 
 
 def _import(base: Path, place: Path) -> int:
