@@ -96,7 +96,8 @@ def test_what_cannot_be_written_is_said_before(tmp_path):
 
 def test_a_disk_that_is_too_full_is_said_in_megabytes(tmp_path, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 5_000_000}))
-    files.check_disk_space(tmp_path, 5_000_000, "drawing")
+    for enough in (0, 4_000_000, 5_000_000):
+        files.check_disk_space(tmp_path, enough, "drawing")
     with pytest.raises(SpicError, match="drawing needs 7 MB in .*, but only 5 MB are free"):
         files.check_disk_space(tmp_path, 7_000_000, "drawing")
     with pytest.raises(SpicError):
