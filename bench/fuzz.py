@@ -125,7 +125,7 @@ def _check_points(loaded: dict) -> None:
         whole = all(type(value) is int and value > 0 for value in (point.stride, point.channels))
         _require(point.key == key and whole and type(key[3]) is int and key[3] >= 0, f"{key}: of other types")
         _require(0 < point.step < math.inf and point.name.isprintable(), f"{key}: step {point.step}")
-        _require(len(point.name) < 300 and "\0" not in f"{point.weights}{point.table}", f"{key}: names that no file can have")
+        _require(len(point.name) < 300 and "\0" not in f"{point.weights}{point.table}", f"{key}: names of no file")
         point.weights.exists(), point.table.exists()
 
 
@@ -206,11 +206,11 @@ def _damaged_zip(whole: bytes, state, rng: random.Random) -> bytes:
 
 
 RECORD = Record(
-    "classification", "imagenette", 12, {"top1": 91.5, "top5": 99.0, "agreement": 97.0}, {"top1": 92.0, "top5": 99.5}, 0.125, 0.25,
-    784.0, "cpu", 0.12, 3, 0, "S1", 2, "rans", "channel", False, seconds={"front": 0.5}, versions={"torch": "2"},
+    "classification", "imagenette", 12, {"top1": 91.5, "top5": 99.0, "agreement": 97.0}, {"top1": 92.0, "top5": 99.5}, 0.125,
+    0.25, 784.0, "cpu", 0.12, 3, 0, "S1", 2, "rans", "channel", False, seconds={"front": 0.5}, versions={"torch": "2"},
     inputs={"limit": 12, "valdir": None}, more={"per_image": "0" * 64})
-RIVAL = Record("segmentation", "coco", 2, {"miou": math.nan, "agreement": 50.0}, {"miou": 0.6}, 1.5, 1.5, 9.0, codec="jpeg", quality=-3,
-               quality_name="Q", chroma="4:2:0", settings="")
+RIVAL = Record("segmentation", "coco", 2, {"miou": math.nan, "agreement": 50.0}, {"miou": 0.6}, 1.5, 1.5, 9.0, codec="jpeg",
+               quality=-3, quality_name="Q", chroma="4:2:0", settings="")
 
 
 def records(folder: Path) -> Case:
@@ -220,7 +220,8 @@ def records(folder: Path) -> Case:
 
     def case(rng: random.Random) -> None:
         content = changed_tree(rng.choice((single, several)), rng)
-        text = json.dumps(content) if rng.random() < 0.7 else rng.choice((changed_text, changed_word))(json.dumps(several), rng)
+        text = json.dumps(content) if rng.random() < 0.7 else \
+            rng.choice((changed_text, changed_word))(json.dumps(several), rng)
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         for record in read_results([rng.choice((path, folder))]).records:
             _check_record(record)
@@ -325,7 +326,8 @@ def _require(right: bool, otherwise: str) -> None:
 
 @dataclass
 class Tally:
-    """What the cases of a target came to. worst: the number of the slowest case. peak_mb: memory beyond that at the start."""
+    """What the cases of a target came to. worst: the number of the slowest case. peak_mb: memory beyond the
+    first."""
 
     cases: int = 0
     refused: int = 0
@@ -336,7 +338,8 @@ class Tally:
     peak_mb: float = 0.0
 
 
-def attack(name: str, numbers: Iterable[int], seed: int, folder: Path, note: Callable[[int], None] = lambda number: None) -> Tally:
+def attack(name: str, numbers: Iterable[int], seed: int, folder: Path,
+           note: Callable[[int], None] = lambda number: None) -> Tally:
     """Run the cases with these numbers; an Offence for the first that is neither refused in one line nor right."""
     case, tally = TARGETS[name](folder), Tally()
     with contextlib.suppress(Offence):  # what is compiled at its first use is no case's time
@@ -361,11 +364,13 @@ def _refuses(case: Case, rng: random.Random, where: str) -> bool:
     except SpicError as error:
         message = str(error)
         if not message or len(message.splitlines()) > 1 or len(message) > LONGEST_LINE:
-            raise Offence(f"{where}: refused in {len(message.splitlines())} lines of {len(message)} characters: {message[:300]!r}") from error
+            raise Offence(f"{where}: refused in {len(message.splitlines())} lines of {len(message)} characters: "
+                          f"{message[:300]!r}") from error
         return True
     except (Exception, TooSlow) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        raise Offence(f"{where}: {type(error).__name__}: {str(error)[:300]} ({Path(last.filename).name}:{last.lineno})") from error
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        raise Offence(f"{where}: {type(error).__name__}: {str(error)[:300]} ({place})") from error
 
 
 # ---- a process of its own ----------------------------------------------------------------------------------------------
@@ -439,13 +444,15 @@ def _of_status(key: str) -> int:
 
 def row(name: str, tally: Tally) -> dict:
     return {"target": name, "cases": tally.cases, "refused": tally.refused, "accepted": tally.accepted,
-            "seconds": f"{tally.seconds:.1f}", "worst ms": f"{tally.worst_ms:.0f}", "case": tally.worst, "peak MB": f"{tally.peak_mb:.0f}"}
+            "seconds": f"{tally.seconds:.1f}", "worst ms": f"{tally.worst_ms:.0f}", "case": tally.worst,
+            "peak MB": f"{tally.peak_mb:.0f}"}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=positive, default=100_000, help="of each target (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="TARGET",
+                        help=", ".join(TARGETS))
     parser.add_argument("--seed", type=natural, default=0, help="default: %(default)s")
     parser.add_argument("--first", type=natural, default=0, help="number of the first case (default: %(default)s)")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Damage to bytes, texts, JSON and archives, as bench/fuzz.py throws it at what reads them; all of it from a seeded generator."""
+"""Damage to bytes, texts, JSON and archives, as bench/fuzz.py throws it at what reads them; seeded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import zipfile
 from typing import Any
 
 STRANGE = (None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, -1e308, 5e-324, 1e999, -1e999, float("nan"), 2**31, 2**63, -2**63,
-           10**30, 10**400, "", "x", "NaN", "../../x", "/etc/passwd", "a" * 300, "\0", "\u202e\n", "\ud800", "1", [], {}, [[]],
+           10**30, 10**400, "", "x", "NaN", "../../x", "/etc/passwd", "a" * 300, "\0", "\u202e\n", "\ud800", "1", [], {},
+           [[]],
            [1, 2, 3], {"a": 1})
-_PIECES = ("{", "}", "[", "]", ":", ",", "\n", " ", "&a ", "*a", "<<: ", "!!python/object:os.system ", "${x}", "${oc.env:HOME}",
-           "? ", "- ", "|", "#", "'", '"', "\t", "%", "---\n", "null", "true", "1e999", ".nan", "0x7f", "1_0", "9" * 400, "-1",
+_PIECES = ("{", "}", "[", "]", ":", ",", "\n", " ", "&a ", "*a", "<<: ", "!!python/object:os.system ", "${x}",
+           "${oc.env:HOME}",
+           "? ", "- ", "|", "#", "'", '"', "\t", "%", "---\n", "null", "true", "1e999", ".nan", "0x7f", "1_0", "9" * 400,
+           "-1",
            "\0", "\ufeff", "\u2028", "{" * 2000, "[" * 2000)
 
 
@@ -71,7 +74,7 @@ def _holders(tree: Any):
 def _change(holder, key, rng: random.Random, strange: tuple) -> None:
     match rng.randrange(8):
         case 0: del holder[key]
-        case 1 if isinstance(holder, dict): holder[rng.choice(("", "x", "a" * 300, "\0", key + "x" if isinstance(key, str) else "y"))] = holder.pop(key)
+        case 1 if isinstance(holder, dict): holder[rng.choice(("", "x", "a" * 300, "\0", f"{key}x"))] = holder.pop(key)
         case 1: holder.append(holder[key])
         case 2: holder[key] = [holder[key]]
         case 3 if type(holder[key]) in (int, float): holder[key] = _moved(holder[key], rng)
@@ -85,6 +88,7 @@ def _moved(value: int | float, rng: random.Random) -> int | float:
 
 # ---- archives ----------------------------------------------------------------------------------------------------
 
+_SIZES = (0, 1, 0x7FFFFFFF, 0xFFFFFFFF)
 ARCHIVES = ("zip", "gnu.tar", "pax.tar", "gnu.tar.gz")
 
 
@@ -112,7 +116,7 @@ def changed_archive(data: bytes, rng: random.Random) -> bytes:
         place, length = rng.randrange(len(changed)), rng.randint(1, 600)
         match rng.randrange(6):
             case 0: changed[place] = rng.randrange(256)
-            case 1: changed[place:place + 4] = struct.pack("<I", rng.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, rng.getrandbits(32))))
+            case 1: changed[place:place + 4] = struct.pack("<I", rng.choice((*_SIZES, rng.getrandbits(32))))
             case 2: del changed[place:place + length]
             case 3: changed[place:place] = changed[place:place + length]
             case 4: changed[place:place + length] = rng.randbytes(min(length, len(changed) - place))
