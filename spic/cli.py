@@ -22,7 +22,6 @@ COMMANDS = {
     "cache": ("spic.cache", "list or clear what is kept between runs"),
 }
 PER_TASK = ("train", "val")
-TASKS = ("classification", "segmentation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +56,8 @@ def run(name: str, argv: list[str] | None = None, task: str | None = None) -> in
 
 def _task_of(argv: list[str]) -> tuple[str, list[str]]:
     """The task that --task names (default: the first), and the other words."""
+    from spic.tasks import TASKS  # late: it loads torch, which the command needs anyway
+
     words = list(argv)
     for i, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -66,7 +67,7 @@ def _task_of(argv: list[str]) -> tuple[str, list[str]]:
                 print(f"error: --task {task!r}: choose from {', '.join(TASKS)}", file=sys.stderr)
                 raise SystemExit(2)
             return task, words[:i] + words[i + (1 if equals else 2):]
-    return TASKS[0], words
+    return next(iter(TASKS)), words
 
 
 def _help() -> str:

@@ -4,6 +4,10 @@
 class SpicError(Exception):
     """Bad input from outside: the message says what is wrong, where, and what to do about it, in one line."""
 
+    def __str__(self) -> str:
+        """In one line whatever it quotes: a file's name may hold line breaks."""
+        return " ".join(super().__str__().splitlines())
+
 
 class StreamError(SpicError):
     """Bytes that are not a valid stream for this receiver: truncated, altered, foreign, newer, other table or shape."""

@@ -29,6 +29,7 @@ DICT_FILE = ROOT / "dict.yaml"
 SHARED = "shared"  # the kind of frequency table that every point has, as published
 MAX_FILE_BYTES = 4 << 20
 MAX_NODES = 50_000  # of a dict.yaml once its aliases are written out
+MAX_DEPTH = 20
 MAX_NAME = 120
 
 Key = tuple[str, str, str, int]
@@ -124,7 +125,7 @@ def read_tree(path: Path) -> dict:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise SpicError(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB; a list of operating points is not")
         text = path.read_text("utf-8")
-        _check_nodes(path, yaml.compose(text, yaml.SafeLoader))
+        _check_nodes(path, yaml.compose(text, _ShallowLoader))
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True) if text.strip() else {}
     except FileNotFoundError:
         raise SpicError(f"{path}: no such file; it lists the operating points and belongs to the project") from None
@@ -137,6 +138,20 @@ def read_tree(path: Path) -> dict:
     if not isinstance(tree, dict):
         raise SpicError(f"{path}: the file must map task to entries, not be a {type(tree).__name__}")
     return tree
+
+
+class _ShallowLoader(yaml.SafeLoader):
+    """Gives up early on nested brackets: each level costs seconds, and none beyond a point's means anything."""
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _where(error: Exception) -> str:

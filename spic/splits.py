@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from spic.commands import Parser, guarded, positive
 from spic.datasets import scenes
-from spic.datasets.images import JPEG_QUALITY, Preparation, jpeg_bytes, read_rgb
+from spic.datasets.images import JPEG_QUALITY, jpeg_bytes, read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_json
 from spic.networks import zoo
@@ -121,7 +121,7 @@ def find_splits(name: str, weights: str | Path = "random", size: int | None = No
                 link_bits_per_s: float | None = None, repeats: int = 5) -> Splits:
     """Every single-tensor cut of a network, measured on this machine. SpicError: see ``zoo.find`` and ``graph.trace``."""
     entry = zoo.find(name)
-    preparation = _sized(entry.preparation, size)
+    preparation = entry.preparation.sized(size) if size else entry.preparation
     network = entry.build(weights=weights if weights in ("random", "default") else Path(weights))
     pixels = preparation.pixels(_picture(photo))
     image = preparation.normalise(pixels)[None].contiguous(memory_format=torch.channels_last)
@@ -138,13 +138,6 @@ def find_splits(name: str, weights: str | Path = "random", size: int | None = No
     best = min(splits, key=lambda split: split.answer_ms).name if link_bits_per_s else None
     return Splits(name, preparation.image_size, parameters, macs, whole, jpeg, link_bits_per_s,
                   _answer_ms(jpeg, link_bits_per_s, whole), best, splits)
-
-
-def _sized(preparation: Preparation, size: int | None) -> Preparation:
-    """The same way of preparing a photo, at another size."""
-    if size is None:
-        return preparation
-    return replace(preparation, resize=round(preparation.resize * size / preparation.crop), crop=size)
 
 
 def _picture(photo: Path | None) -> Image.Image:

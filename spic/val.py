@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 
 from spic import parallel, report
-from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, names, of_points
+from spic.benchmarks import EMBEDDED, Benchmark, default_name, names, of_points
 from spic.coding import CODERS, ENGINES
 from spic.coding.tables import KINDS
 from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive
+from spic.datasets.loading import check_workers
 from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.files import cache_root, check_writable, existing, sha256, stamp
@@ -38,8 +39,8 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
                                      "accuracy against bits, on what the cloud half computed from decoded bytes.")
     add = parser.add_argument
     add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
-    add("--benchmark", help=f"one of {', '.join(names(task))}, or one that --points lists (default: {PUBLISHED[task]} "
-        f"with --valdir, else {EMBEDDED})")
+    add("--benchmark", help=f"one of {', '.join(names(task))}, or one that --points lists (default: "
+        f"{default_name(task, True)} with --valdir, else {EMBEDDED})")
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
@@ -68,7 +69,7 @@ def main(task: str, argv: list[str] | None = None, prog: str | None = None) -> i
 
 def _run(task: str, args: argparse.Namespace) -> None:
     parallel.start()
-    name = args.benchmark if args.benchmark is not None else PUBLISHED[task] if args.valdir else EMBEDDED
+    name = args.benchmark if args.benchmark is not None else default_name(task, args.valdir)
     chosen = select(load_points(args.points.resolve()), task, name, args.split_point, args.compress_factor)
     _say(f"{name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
@@ -94,6 +95,7 @@ def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = No
     records, rows = _targets(output, points, ".json"), _targets(per_image, points, ".csv")
     if shared := set(records.values()) & set(rows.values()):
         raise SpicError(f"{shared.pop()}: is to be both the record and the rows of a point; give --per_image another name")
+    check_workers(workers)
     benchmark = of_points(list(points))
     check_files(points)  # before anything large is fetched or read
     dataset = benchmark.open_data(valdir, limit)

@@ -31,7 +31,7 @@ def published_tables():
         pytest.skip("needs paper/published of the folder ../shared")
     from spic.published.audit import symbol_shape  # only here: the coders are tested without the layers above them
     from spic.published.layout import Artefact, published_points
-    from spic.published.tables import read_table
+    from spic.published.unpickle import read_table
 
     for point in published_points():
         data = (folder / Artefact(point, "table").name).read_bytes()

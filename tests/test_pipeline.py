@@ -27,14 +27,14 @@ def network():
     return resnet50(0.125, 10).eval().requires_grad_(False)
 
 
-def point_with(folder, steps=(0.25, 0.5)):
+def point_with(folder, steps=(0.25, 0.5), network=NETWORK):
     """An operating point of random weights for each step, in a root of its own."""
     torch.manual_seed(1)
     for factor, step in enumerate(steps):
         bottleneck = make_bottleneck((128, 4, 4), 6, 2)
         bottleneck.train()(torch.randn(8, 128, 4, 4).relu())
         write_point(bottleneck.eval(), FrequencyTable({0: 90, 1: 30, 2: 9, 3: 1}, step), ("classification", "mine", "S3", factor),
-                    folder, {"network": NETWORK, "cut": "layer3.4"})
+                    folder, {"network": network, "cut": "layer3.4"})
     return list(load_points(folder / "dict.yaml").values())
 
 

@@ -1,68 +1,69 @@
 """The command that counts frequency tables: every point asked for, from one pass of the network, resumable."""
 
-
+import numpy as np
 import pytest
 import torch
-from test_evaluate import Noise
-from test_pipeline import point_with
+from PIL import Image
+from test_pipeline import NETWORK, point_with
 
-from spic import benchmarks
+from spic.benchmarks.own import own_benchmark
 from spic.coding import FrequencyTable
-from spic.networks import cut, resnet50
+from spic.datasets.folder import Unlabelled
+from spic.networks import cut, zoo
 from spic.networks.fold import fold_batch_norm
 from spic.pipeline import load_bottleneck, load_table
 from spic.quantize import quantize
 from spic.training import recount
-from spic.training.sources import SOURCES, Source
 
-PICTURES = 12
+PICTURES, SIDE = 12, 64
 
 
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return resnet50(0.125, 10).eval()
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder, generator = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(PICTURES):
+        Image.fromarray(generator.integers(0, 255, (80, 90, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+    return folder
 
 
 @pytest.fixture
 def points(tmp_path):
-    return point_with(tmp_path)
+    return point_with(tmp_path, network=f"{NETWORK}@{SIDE}")
 
 
 @pytest.fixture
-def run(tmp_path, points, network, monkeypatch, capsys):
-    """Runs the command on two points of a small network and noise; returns exit code, stdout, stderr and passes."""
-    torch.save(network.state_dict(), tmp_path / "network.pth")
+def run(tmp_path, points, photos, monkeypatch, capsys):
+    """Runs the command on two points of a user's network; returns exit code, stdout, stderr and passes."""
     monkeypatch.setenv("SPIC_CACHE", str(tmp_path / "cache"))
-    mine = benchmarks.Benchmark("classification", "mine", 10, 0.125, None)
-    monkeypatch.setitem(benchmarks.BENCHMARKS, ("classification", "mine"), mine)
-    monkeypatch.setitem(SOURCES, ("mine", "classification"), Source(lambda data, split: Noise(PICTURES)))
     passes = []
     compute = recount.compute
     monkeypatch.setattr(recount, "compute", lambda *given: passes.append(given[1]) or compute(*given))
 
-    def command(*more):
+    def command(*more, data=("--data", str(photos))):
         passes.clear()
         code = recount.main(["--task", "classification", "--benchmark", "mine", "--points", str(tmp_path / "dict.yaml"),
-                             "--backbone_weights", str(tmp_path / "network.pth"), *more])
+                             *data, *more])
         told = capsys.readouterr()
         return code, told.out, told.err, list(passes)
     return command
 
 
 @torch.inference_mode()
-def symbols_of(point, network):
-    images = torch.stack([Noise(PICTURES)[i][0] for i in range(PICTURES)])
-    feature = cut(network, "S3")[0](images)
-    return quantize(fold_batch_norm(load_bottleneck(point, 128)).encoder(feature), point.step)
+def symbols_of(point, photos):
+    benchmark = own_benchmark("classification", "mine", point.network)
+    dataset = Unlabelled(photos, benchmark.preparation)
+    images = torch.stack([dataset[i] for i in range(PICTURES)])
+    feature = cut(zoo.find(point.network).build(), point.cut, images[:1])[0](images)
+    bottleneck = load_bottleneck(point, benchmark, tuple(feature.shape[1:]), (SIDE, SIDE))
+    return quantize(fold_batch_norm(bottleneck).encoder(feature), point.step)
 
 
-def test_every_table_counts_the_symbols_of_its_point_from_one_pass(run, points, network):
+def test_every_table_counts_the_symbols_of_its_point_from_one_pass(run, points, photos):
     code, _, _, passes = run("--tables", "channel", "position")
-    assert code == 0 and passes == [["S3"]]
+    assert code == 0 and passes == [["layer3.4"]]
     for point in points:
         for kind in ("channel", "position"):
-            expected = FrequencyTable.from_symbols(symbols_of(point, network), point.step, kind)
+            expected = FrequencyTable.from_symbols(symbols_of(point, photos), point.step, kind)
             found = load_table(point.with_tables(kind))
             assert found.total == expected.total
             assert found.entropy == pytest.approx(expected.entropy, rel=0.02)
@@ -99,11 +100,12 @@ def test_another_folder_gets_tables_and_checksums(run, points, tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--compress_factor", "9"], "unknown compress factor '9'"),
-    (["--unlabelled"], "--unlabelled needs --data"),
+    (["--unlabelled"], "--data DIR is missing"),
+    ([], "mine: say where the pictures are"),
     (["--unlabelled", "--data", "nowhere"], "nowhere: no such folder"),
 ])
 def test_bad_input_is_one_line(run, arguments, message):
-    code, _, err, _ = run(*arguments)
+    code, _, err, _ = run(*arguments, data=())
     assert code == 2 and message in err and len(err.strip().splitlines()) == 1
 
 
@@ -127,3 +129,12 @@ def test_tables_of_published_points_may_be_counted_elsewhere_and_in_other_kinds(
     assert run("--force", "--tables", "channel")[0] == 0
     assert run("--force", "--tables", "shared", "--output", str(tmp_path / "other"))[0] == 0
     assert points[0].table.read_bytes() == before
+
+
+def test_it_is_a_function_too(points, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIC_CACHE", str(tmp_path / "cache"))
+    told = []
+    counted = recount.recount(points, ["channel"], data=photos, unlabelled=True, pictures=5, tell=told.append)
+    assert counted == {point: ["channel"] for point in points} and len(told) == 2
+    assert load_table(points[0].with_tables("channel")).total == 5 * 6 * 2 * 2
+    assert recount.recount(points, ["channel"], data=photos, tell=told.append) == {}

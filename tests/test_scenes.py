@@ -24,7 +24,7 @@ from spic.datasets.scenes import drawing, manifest
 from spic.datasets.scenes.shapes import SHAPES
 from spic.errors import SpicError
 
-COMMAND = [sys.executable, "-m", "spic.scenes", "--split", "train"]
+COMMAND = [sys.executable, "-m", "spic", "scenes", "--split", "train"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spic import cache
 from spic.benchmarks import Cropping
-from spic.datasets.images import SCALED, normalise
+from spic.datasets.images import normalise
 from spic.errors import SpicError
 from spic.networks import cut, trace
 from spic.networks.narrow import deeplabv3_resnet50, resnet50

@@ -53,15 +53,15 @@ def test_the_wrapper_around_the_coder_is_taken_off_again(unchanged):
 
 
 def entry(**changes):
-    return {"payloads": "ab", "symbols": "cd", "bpp_bound": 0.1, "escapes": 3, **changes}
+    return {"payloads": "ab", "symbols": "cd", "bpp_table": 0.1, "escapes": 3, **changes}
 
 
 @pytest.mark.parametrize("now, found", [
     (entry(), []),
-    (entry(bpp_bound=0.1 + 1e-16, new="x"), []),
+    (entry(bpp_table=0.1 + 1e-16, new="x"), []),
     (entry(payloads="xy"), ["payloads"]),
-    (entry(bpp_bound=0.1001), ["bpp_bound 0.1 -> 0.1001"]),
-    ({"payloads": "ab", "symbols": "cd", "bpp_bound": 0.1}, ["escapes 3 -> None"]),
+    (entry(bpp_table=0.1001), ["bpp_table 0.1 -> 0.1001"]),
+    ({"payloads": "ab", "symbols": "cd", "bpp_table": 0.1}, ["escapes 3 -> None"]),
     (None, ["not measured"]),
 ])
 def test_differences_of_a_point(unchanged, now, found):

@@ -13,10 +13,15 @@ from spic.benchmarks.benchmark import Benchmark, Cropping, Recipe, Source, Whole
 from spic.errors import SpicError
 from spic.points import OperatingPoint
 
-__all__ = ["EMBEDDED", "PUBLISHED", "Benchmark", "Cropping", "Recipe", "Source", "Whole", "benchmarks", "find", "of_points"]
+__all__ = ["EMBEDDED", "PUBLISHED", "Benchmark", "Cropping", "Recipe", "Source", "Whole", "benchmarks", "default_name", "find", "of_points"]
 
 PUBLISHED = {"classification": "imagenet", "segmentation": "coco"}
 EMBEDDED = "scenes"
+
+
+def default_name(task: str, data) -> str:
+    """The benchmark that is meant where none is named: the published one where there is data, else the embedded one."""
+    return PUBLISHED.get(task, EMBEDDED) if data else EMBEDDED
 
 
 @cache

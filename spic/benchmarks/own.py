@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from spic.benchmarks.benchmark import Benchmark, Source
-from spic.datasets.folder import Unlabelled, open_folder
+from spic.datasets.folder import open_folder
 from spic.errors import SpicError
 from spic.networks import zoo
 
@@ -20,12 +20,13 @@ def own_benchmark(task: str, name: str, network: str) -> Benchmark:
         raise SpicError(f"{network}: answers {entry.task}, not {task}; run the command of that task")
     count = entry.num_classes
     given = partial(_given, name)
+    labels = count if task == "classification" else None
     return Benchmark(
         task, name, network, count, entry.preparation,
-        lambda data, limit: open_folder(given(data), entry.preparation, count if task == "classification" else None, limit),
+        lambda data, limit: open_folder(given(data), entry.preparation, labels, limit),
         lambda: entry.class_names or [f"class {i}" for i in range(count)], official=True,
         how_to_get=f"train it with: spic train --network {network} --cut NODE --data DIR",
-        source=Source(lambda data, split, limit=None: Unlabelled(given(data), entry.preparation, limit)))
+        source=Source(lambda data, split, limit=None: open_folder(given(data), entry.preparation, labels, limit, split)))
 
 
 def _given(name: str, data):

@@ -54,34 +54,57 @@ class Outcome:
         self.slowest_s = max(self.slowest_s, time.perf_counter() - start)
 
 
+Case = Callable[[random.Random], None]
+"""One damaged input, read: returns where the result is right."""
+
+
 def streams(name: str, count: int, rng: random.Random) -> Outcome:
     """Damaged streams of the coder `name`, read and decoded."""
-    return _coded(name, count, rng, _read_stream)
+    return _counted(stream_case(name, rng), count, rng)
 
 
 def payloads(name: str, count: int, rng: random.Random) -> Outcome:
     """Damaged payloads of the coder `name`, decoded as if every checksum had passed."""
-    return _coded(name, count, rng, _read_payloads)
+    return _counted(payload_case(name, rng), count, rng)
 
 
 def tables(count: int, rng: random.Random, folder: Path) -> Outcome:
     """Damaged table files, written to `folder` and loaded; a table that loads must code and come back from its own file."""
-    outcome, path = Outcome(), folder / "table.json"
+    return _counted(table_case(folder), count, rng)
+
+
+def stream_case(name: str, rng: random.Random) -> Case:
+    """What `streams` does once; the symbols of the undamaged streams are drawn from `rng`."""
+    return _coded(name, rng, _read_stream)
+
+
+def payload_case(name: str, rng: random.Random) -> Case:
+    """What `payloads` does once."""
+    return _coded(name, rng, _read_payloads)
+
+
+def table_case(folder: Path) -> Case:
+    """What `tables` does once."""
+    path = folder / "table.json"
     texts = [json.dumps(table.to_json()).encode() for table in EXAMPLES.values()]
-    for _ in range(count):
+
+    def case(rng: random.Random) -> None:
         path.write_bytes(_damage_table(rng.choice(texts), rng))
-        outcome.count(lambda: _use(FrequencyTable.load(path), path))
+        _use(FrequencyTable.load(path), path)
+    return case
+
+
+def _counted(case: Case, count: int, rng: random.Random) -> Outcome:
+    outcome = Outcome()
+    for _ in range(count):
+        outcome.count(lambda: case(rng))
     return outcome
 
 
-def _coded(name: str, count: int, rng: random.Random, read: Callable) -> Outcome:
-    outcome = Outcome()
+def _coded(name: str, rng: random.Random, read: Callable) -> Case:
     cases = [(make_coder(name, table, threads=1), _symbols(rng)) for table in EXAMPLES.values()]
     messages = [(coder, coder.encode(symbols)) for coder, symbols in cases]
-    for _ in range(count):
-        coder, coded = rng.choice(messages)
-        outcome.count(lambda: _require_shape(read(coder, coded, rng)))
-    return outcome
+    return lambda rng: _require_shape(read(*rng.choice(messages), rng))
 
 
 def _require_shape(decoded: np.ndarray) -> None:
@@ -97,12 +120,12 @@ def _symbols(rng: random.Random) -> np.ndarray:
 
 def _read_stream(coder: Coder, coded: list[bytes], rng: random.Random) -> np.ndarray:
     header = StreamHeader("fuzz/S1/0", coder.name, coder.table.digest, SHAPE, (64, 64))
-    damaged = _damage(write_stream(header, coded), rng)
+    damaged = damage(write_stream(header, coded), rng)
     return coder.decode(read_stream(damaged, header)[1], SHAPE)
 
 
 def _read_payloads(coder: Coder, coded: list[bytes], rng: random.Random) -> np.ndarray:
-    return coder.decode([_damage(payload, rng) for payload in coded], SHAPE)
+    return coder.decode([damage(payload, rng) for payload in coded], SHAPE)
 
 
 def _use(table: FrequencyTable, path: Path) -> None:
@@ -118,14 +141,15 @@ def _use(table: FrequencyTable, path: Path) -> None:
         raise AssertionError("the saved table is another one")
 
 
-def _damage(data: bytes, rng: random.Random) -> bytes:
+def damage(data: bytes, rng: random.Random) -> bytes:
+    """Bits flipped, a piece overwritten or cut off, or bytes of noise in its place or behind it."""
     return rng.choice((_flip, _flip, _cut, _cut, _overwrite, _random, _grow))(bytearray(data), rng)
 
 
 def _damage_table(data: bytes, rng: random.Random) -> bytes:
     """As bytes, or one number or word of the text replaced by an extreme one."""
     if rng.random() < 0.3:
-        return _damage(data, rng)
+        return damage(data, rng)
     words = data.replace(b",", b" , ").replace(b":", b" : ").replace(b"}", b" } ").replace(b"]", b" ] ").split()
     words[rng.randrange(len(words))] = rng.choice(_WORDS)
     return b" ".join(words)

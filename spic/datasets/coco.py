@@ -29,6 +29,7 @@ VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20
 LEAST_LABELLED_PIXELS = 1000
 # An outline is drawn in points, five to a pixel of its length, 24 bytes each: real ones are below 20,000 pixels long.
 LONGEST_OUTLINE = 1_000_000
+LONGEST_NAME = 1000  # longer ones are no paths, and errors name them
 
 
 def prepare_mask(mask: Image.Image) -> torch.Tensor:
@@ -162,6 +163,8 @@ def _check_records(coco: COCO) -> None:
     for record in coco.imgs.values():
         if type(record["file_name"]) is not str or not _are_whole(record["id"], record["height"], record["width"]):
             raise ValueError(f"image {record['id']!r:.40} needs a file_name, and whole numbers as id, height and width")
+        if len(record["file_name"]) > LONGEST_NAME:
+            raise ValueError(f"image {record['id']} has a file_name of more than {LONGEST_NAME} characters")
         if min(record["height"], record["width"]) < 1:
             raise ValueError(f"image {record['id']} has no sensible size: {record['width']}x{record['height']}")
     for instance in coco.anns.values():

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -159,6 +159,10 @@ class Preparation:
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the network's input."""
         return self.crop, self.crop
+
+    def sized(self, side: int) -> Preparation:
+        """The same way of preparing a photo, for an input of ``side`` x ``side`` pixels."""
+        return replace(self, resize=round(self.resize * side / self.crop), crop=side)
 
     def geometry(self, image: Image.Image, interpolation: str | None = None) -> Image.Image:
         """Scaled and cropped; ``interpolation`` instead of the photo's own, for masks."""

@@ -76,6 +76,3 @@ def deeplabv3_resnet50(width: float = 1.0, num_classes: int = 21) -> DeepLabV3:
         nn.Conv2d(channels, num_classes, 1),
     )
     return DeepLabV3(backbone, head)
-
-
-NETWORKS = {"classification": resnet50, "segmentation": deeplabv3_resnet50}

@@ -4,6 +4,7 @@
     torchvision:resnet50/IMAGENET1K_V1      with weights of that name
     timm:tf_efficientnet_lite0              timm's network (pip install timm)
     narrow:resnet50/0.25                    the project's own, a quarter of the channels
+    torchvision:resnet18@160                any of them at another size of its input
     my_networks.py:make, package.module:make   a function of your own that returns the network: naming it runs your code
 """
 
@@ -14,7 +15,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -71,7 +72,20 @@ def _without_auxiliary(state: dict) -> dict:
 
 
 def find(name: str) -> Entry:
-    """The network of that name; an unknown one is a SpicError that lists the nearest."""
+    """The network of that name, at the size of its input or, with ``@SIDE`` behind it, at another one.
+
+    An unknown name is a SpicError that lists the nearest.
+    """
+    bare, at, side = name.rpartition("@")
+    if not at:
+        return _find(name)
+    if not (side.isascii() and side.isdigit() and 1 <= int(side[:9]) <= 4096):
+        raise SpicError(f"{name}: the side of the input behind @ must be 1 to 4096 pixels, as in torchvision:resnet18@160")
+    entry = _find(bare)
+    return replace(entry, name=name, preparation=entry.preparation.sized(int(side)))
+
+
+def _find(name: str) -> Entry:
     kind, colon, rest = name.partition(":")
     if kind in _KINDS and colon:
         return _KINDS[kind](name, rest)

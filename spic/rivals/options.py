@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, find, names
+from spic.benchmarks import EMBEDDED, Benchmark, default_name, find, names
 from spic.commands import boolean, positive
 from spic.record import Record, Results
 from spic.tasks import TASKS
@@ -34,7 +34,7 @@ def add_options(add: Callable) -> None:
 
 def benchmark_of(task: str, name: str | None, data: Path | None) -> Benchmark:
     """The one that was named, else the published one where there is data, else the embedded one."""
-    return find(task, name if name is not None else PUBLISHED[task] if data else EMBEDDED)
+    return find(task, name if name is not None else default_name(task, data))
 
 
 def publish(output: Path, records: list[Record], missing: Mapping[str, str]) -> None:

@@ -6,10 +6,13 @@ import io
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from spic.errors import SpicError
 from spic.files import write_whole
+
+MOST_STEPS = 1 << 31
 
 
 class Run:
@@ -54,19 +57,28 @@ class Run:
 
     def _require_same(self, identity: dict) -> None:
         keys = [*self.identity, *(key for key in identity if key not in self.identity)]
-        differing = [f"{key} is {identity.get(key)!r} there and {self.identity.get(key)!r} here"
+        differing = [f"{key:.80} is {repr(identity.get(key))[:80]} there and {repr(self.identity.get(key))[:80]} here"
                      for key in keys if identity.get(key) != self.identity.get(key)]
         if differing:
-            raise SpicError(f"{self.path}: checkpoint of another run ({'; '.join(differing)}); "
+            raise SpicError(f"{self.path}: checkpoint of another run ({'; '.join(differing)[:800]}); "
                             "choose another folder or delete it")
 
 
 def _checked(state) -> tuple[dict, int, dict]:
     """Identity, what is done, and the parts of a stored checkpoint."""
     identity, done, parts = state["identity"], state["done"], state["parts"]
-    if not (isinstance(identity, dict) and isinstance(parts, dict) and type(done) is int and done >= 0):
+    if not (isinstance(identity, dict) and isinstance(parts, dict) and type(done) is int and 0 <= done < 2**62):
         raise ValueError("entries of another kind")
+    if not all(isinstance(key, str) and _is_plain(value) for key, value in identity.items()):
+        raise ValueError("an identity that cannot be compared")
     return identity, done, parts
+
+
+def _is_plain(value) -> bool:
+    """What options are made of; a tensor among them would make every comparison a tensor, too."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, bool, float)) or type(value) is int and abs(value) < 2**64
 
 
 def _load(part, stored: dict) -> None:
@@ -80,22 +92,38 @@ def _load(part, stored: dict) -> None:
 
 def _load_optimizer(optimizer: Optimizer, stored: dict) -> None:
     """Load and look: an optimizer takes moments of any name and shape, and fails, or goes astray, in its next step."""
-    settings = [group.keys() for group in optimizer.param_groups]
+    settings = _settings(optimizer)
     optimizer.load_state_dict(stored)
-    if [group.keys() for group in optimizer.param_groups] != settings:
-        raise KeyError("missing or unknown settings")
-    names = _moments(optimizer)
+    if _settings(optimizer) != settings:
+        raise KeyError("missing, unknown or other settings")
+    samples = _moments(optimizer)
     for parameter, moments in optimizer.state.items():
-        wrong = moments.keys() ^ names or {name for name, value in moments.items()
-                                           if getattr(value, "ndim", 0) and value.shape != parameter.shape}
+        wrong = moments.keys() ^ samples.keys() or {name for name, value in moments.items()
+                                                    if not _alike(value, samples[name], parameter)}
         if wrong:
-            raise ValueError(f"{sorted(wrong)[0]} is missing, unknown or of another shape")
+            raise ValueError(f"{sorted(map(str, wrong))[0]} is missing, unknown, of another kind or shape, or no number")
 
 
-def _moments(optimizer: Optimizer) -> set[str]:
-    """What this kind of optimizer remembers of a parameter: seen on one of its own."""
+def _alike(value, sample, parameter: Tensor) -> bool:
+    """Whether a moment of the parameter is of the kind of the sample, which is of a parameter with one number."""
+    if not isinstance(sample, Tensor):
+        return type(value) is type(sample)
+    shape = parameter.shape if sample.ndim else sample.shape
+    return (isinstance(value, Tensor) and value.layout == sample.layout and value.shape == shape
+            and value.is_floating_point() == sample.is_floating_point() and bool(value.isfinite().all())
+            and (bool(sample.ndim) or 0 <= value.item() < MOST_STEPS))
+
+
+def _settings(optimizer: Optimizer) -> list[dict]:
+    """Of each group; a schedule sets the learning rate anew, the others are the run's, with the types they had."""
+    return [{name: None if name in ("params", "lr") else (type(value), value) for name, value in group.items()}
+            for group in optimizer.param_groups]
+
+
+def _moments(optimizer: Optimizer) -> dict:
+    """What this kind of optimizer remembers of a parameter: seen on one of its own, with one number."""
     probe = torch.zeros(1, requires_grad=True)
     probe.grad = torch.zeros(1)
     fresh = type(optimizer)([probe], **optimizer.defaults)
     fresh.step()
-    return set(fresh.state[probe])
+    return dict(fresh.state[probe])

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spic import parallel
-from spic.benchmarks import EMBEDDED, PUBLISHED, benchmarks, find, names
+from spic.benchmarks import EMBEDDED, benchmarks, default_name, find, names
 from spic.benchmarks.own import OWN
 from spic.bottleneck import ACTIVATIONS
 from spic.coding.tables import KINDS
@@ -43,8 +43,9 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
         "the split point)")
     add("--weights", "--backbone_weights", metavar="FILE|random", help="the network's weights, a state dict (default: those "
         "that its authors trained, or the shipped ones)")
+    add("--size", type=positive, metavar="N", help="side of --network's input in pixels (default: the network's own)")
     add("--benchmark", metavar="NAME", help=f"how the points are filed: {', '.join(names(task))}, or a name of your own "
-        f"(default: {OWN} with --network, {PUBLISHED[task]} with --data, else {EMBEDDED})")
+        f"(default: {OWN} with --network, {default_name(task, True)} with --data, else {EMBEDDED})")
     add("--split_point", default="S1", metavar="NAME", help="S1, S2, S3: trained with labels; US1, US2, US3 and any other name: "
         "without (default: %(default)s)")
     add = parser.add_argument_group("pictures").add_argument
@@ -104,11 +105,12 @@ def _run(task: str, args: argparse.Namespace) -> None:
 
 
 def _curve(task: str, args: argparse.Namespace) -> Curve:
-    name = args.benchmark or (OWN if args.network else PUBLISHED[task] if args.data else EMBEDDED)
+    network = f"{args.network}@{args.size}" if args.network and args.size else args.network
+    name = args.benchmark or (OWN if args.network else default_name(task, args.data))
     known = (task, name) in benchmarks()
-    if not known and args.network is None:
+    if not known and network is None:
         find(task, name)  # says which there are
-    own = args.network if not known or args.network != find(task, name).network else None
+    own = network if not known or network != find(task, name).network else None
     more = {"network": own, "cut": args.cut, "activation": args.activation}
     return Curve(task, name, args.split_point, tuple(args.lambdas), args.step, args.stride, args.channels, args.steps, None,
                  args.batch_size, args.lr, args.rate, args.distortion, args.seed, args.compress_factor, more)
@@ -121,6 +123,9 @@ def _check(args: argparse.Namespace) -> None:
     for weight in args.lambdas:
         if not 0 <= weight < 1e12:
             raise SpicError(f"--lambda {weight}: must be a number, 0 or more")
+    if args.size and not args.network:
+        raise SpicError(f"--size {args.size}: the pictures of a benchmark have the size that its network was trained for; name "
+                        "a --network, too")
     for option, name in (("--split_point", args.split_point), ("--benchmark", args.benchmark)):
         if name is not None and not is_name(name):
             raise SpicError(f"{option} {name!r}: must be a name of letters, digits, '.', '-' and '_'")

@@ -18,6 +18,7 @@ from spic.training.tables import count_tables, file_names, rounded_to_half, writ
 TENTH = 10
 LEAST_FALL = 0.02  # a smaller one is the noise of batches
 LEAST_SHARE = 0.1
+LEAST_STEPS = 50  # no shorter training can be judged, or be long enough
 FALLING = {"bpp": "the rate was", "distortion": "the answers' distortion was"}
 
 
@@ -45,10 +46,12 @@ def still_falling(history: History) -> tuple[str, ...]:
 
     Three tenths of the steps are compared: the first one, that in the middle, the last. A term was still falling if it fell
     by over 2 % from the middle to the end, and that was over a tenth of its whole way down (in logarithms). The fall at the
-    very end says nothing: there the learning rate is next to zero, and everything stands still.
+    very end says nothing: there the learning rate is next to zero, and everything stands still. Under 50 steps all of them were.
     """
     steps = len(history.terms)
-    length = max(1, steps // TENTH)
+    if steps < LEAST_STEPS:
+        return tuple(FALLING)
+    length = steps // TENTH
     first, middle, last = (history.means(start, start + length) for start in (0, (steps - length) // 2, steps - length))
     return tuple(name for name in FALLING if _falls(first[name], middle[name], last[name]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, key: Key, root: P
     the network that they were trained behind. Tables of other kinds that belonged to earlier weights are deleted.
     """
     names = file_names(*key)
-    write_whole(root / names["weights"], save(half_state(bottleneck), metadata=dict(about) if about else None))
+    write_whole(root / names["weights"], _with_metadata(save(half_state(bottleneck)), about or {}))
     stale = [beside(root / names["table"], kind) for kind in KINDS if kind != SHARED]
     for file in stale:
         file.unlink(missing_ok=True)
@@ -77,6 +78,17 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, key: Key, root: P
     record_checksums(key[1], [*stale, *(root / name for name in names.values())], root)
     with catalogue():
         record_point(root / "dict.yaml", key, entry)
+
+
+def _with_metadata(file: bytes, about: Mapping[str, str]) -> bytes:
+    """A safetensors file that says more of itself; the library would write that in an order that changes from run to run."""
+    if not about:
+        return file
+    length = int.from_bytes(file[:8], "little")
+    header = {"__metadata__": dict(sorted(about.items())), **json.loads(file[8:8 + length])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[8 + length:]
 
 
 def write_tables(tables: Mapping[str, FrequencyTable], shared: Path, benchmark: str, root: Path = ROOT) -> list[Path]:
