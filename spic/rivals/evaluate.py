@@ -212,10 +212,9 @@ def sweep(rival: PixelRival, benchmark: Any, codecs: list[Any], cache: ResultCac
 
 def _record(rival: PixelRival, benchmark: Any, point: Point, found: Outcome, baseline: dict, costs: dict) -> Record:
     codec, mean = point.codec, found.bytes_per_image
-    per_pixel = 8 / rival.pixels
     return Record(
-        benchmark.task, benchmark.name, found.images, found.scores, baseline, bpp=per_pixel * mean["payload"],
-        bpp_wire=per_pixel * sum(mean.values()), bytes_per_image=mean["payload"], device=str(rival.device),
+        benchmark.task, benchmark.name, found.images, found.scores, baseline, bpp=8 * mean["payload"] / rival.pixels,
+        bpp_wire=8 * sum(mean.values()) / rival.pixels, bytes_per_image=mean["payload"], device=str(rival.device),
         split_point=getattr(rival, "split_point", None), codec=codec.name, quality=point.quality,
         quality_name=codec.quality_name, chroma=codec.chroma, settings=codec.settings, seconds=found.seconds,
         versions={codec.name: codec.version()},
