@@ -28,6 +28,7 @@ from spic.datasets.loading import batches
 from spic.errors import SpicError
 from spic.files import write_whole
 from spic.networks.cut import cut_many, single
+from spic.networks.fold import fold_batch_norm
 from spic.pipeline import Cloud, Edge, Stopwatch, make_halves
 from spic.points import OperatingPoint
 from spic.tasks import TASKS, Metric
@@ -158,13 +159,18 @@ class Settings:
 @torch.inference_mode()
 def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPoint], image_size: tuple[int, int],
               settings: Settings) -> list[Stretch]:
-    """Cut the network at every split point of ``points`` and put edge and cloud of each point in place."""
+    """Cut the network at every split point of ``points`` and put edge and cloud of each point in place.
+
+    BatchNorm is folded in each half, after the cut, as Edge and Cloud do it on two machines: a cut between a convolution and
+    its norm then shows both sides the same feature.
+    """
     groups: dict = {}
     for point in points:
         groups.setdefault(benchmark.cut_after(point), []).append(point)
     feature = torch.zeros(1, 3, *image_size, device=settings.device)
     stretches = []
     for front, back, frontier in zip(*cut_many(network, list(groups), feature)):
+        front, back = fold_batch_norm(front), fold_batch_norm(back)
         feature, here = front(feature), groups[frontier.after]
         if benchmark.adapter(here[0]) is Whole:
             single(frontier)

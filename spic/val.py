@@ -25,7 +25,6 @@ from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.files import cache_root, check_writable, existing, sha256, stamp
 from spic.networks import trace
-from spic.networks.fold import fold_batch_norm
 from spic.networks.weights import fingerprint
 from spic.pipeline import check_files, trained_behind
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
@@ -121,7 +120,7 @@ def _measure(benchmark: Benchmark, dataset, weights: Path | None, points: list[O
     """Run the points; returns point -> its road, counted over all processes."""
     network = benchmark.build_network(weights)
     _check_training(points, network, dataset.image_size)
-    traced = fold_batch_norm(trace(network, torch.zeros(1, 3, *dataset.image_size)))
+    traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
     traced.to(settings.device, memory_format=torch.channels_last)
     stretches = lay_roads(benchmark, traced, points, dataset.image_size, settings)
     baseline = TASKS[benchmark.task].metric(benchmark.num_classes)
