@@ -22,7 +22,7 @@ def test_what_an_edge_needs_loads_neither_torch_nor_a_compiler(module):
     assert not loaded(f"import {module}") & HEAVY
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["nonsense"], ["val", "--task", "nonsense"]])
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["nonsense"]])
 def test_command_answers_before_it_loads_anything_heavy(words):
     code = f"from spic.cli import main\ntry: main({words})\nexcept SystemExit: pass"
     assert not loaded(code) & (HEAVY | {"numpy", "yaml"})

@@ -57,7 +57,7 @@ def _one_line_errors(loader: DataLoader) -> Iterator:
         except StopIteration:
             return
         except SpicError as error:
-            raise type(error)(_last_line(str(error))) from None
+            raise type(error)(_last_line(str(error.args[0]))) from None
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
