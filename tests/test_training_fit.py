@@ -52,7 +52,7 @@ def options(**changes):
 
 def trained(back, data, chosen=None, **more):
     bottleneck = new_bottleneck()
-    fit(bottleneck, back, data, chosen or options(), LOSS, quiet=True, **more)
+    fit(bottleneck, back, data, chosen or options(), LOSS, **more)
     return bottleneck
 
 
@@ -79,7 +79,7 @@ def test_the_distortion_falls_and_the_log_has_lines_at_even_distances(back, data
 def test_a_larger_lambda_buys_fewer_bits(back, data):
     bpp = []
     for weight in (0.0, 3000.0):
-        trainee = fit(new_bottleneck(), back, data, options(weight=weight, steps=32), LOSS, quiet=True)
+        trainee = fit(new_bottleneck(), back, data, options(weight=weight, steps=32), LOSS)
         with torch.no_grad():
             bpp.append(trainee(data.features.float(), data.targets).bpp.item())
     assert bpp[1] < 0.8 * bpp[0]
@@ -87,7 +87,7 @@ def test_a_larger_lambda_buys_fewer_bits(back, data):
 
 def test_distill_reads_no_label_and_asks_no_loss(back, data):
     unlabelled = FeatureSet(data.features, None, data.image_size)
-    fit(new_bottleneck(), back, unlabelled, options(distortion="distill"), None, quiet=True)
+    fit(new_bottleneck(), back, unlabelled, options(distortion="distill"), None)
 
 
 def test_the_same_seed_gives_the_same_bottleneck(back, data):
@@ -204,7 +204,7 @@ def test_features_of_any_shape_are_learned(shape, image_size):
     data = FeatureSet(features, None, image_size)
     assert data.shape == shape and not data.in_planes
     bottleneck = make_bottleneck(shape, 6, 1, None, "none", image_size)
-    trainee = fit(bottleneck, back, data, Options(0.5, 0.0, distortion="distill", steps=60, batch_size=20), quiet=True)
+    trainee = fit(bottleneck, back, data, Options(0.5, 0.0, distortion="distill", steps=60, batch_size=20))
     terms = trainee.history.terms
     assert terms[-5:, 0].mean() < 0.7 * terms[:5, 0].mean()
 

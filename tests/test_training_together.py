@@ -21,7 +21,7 @@ labels = torch.arange(83) % 5
 features = torch.randn(83, CHANNELS, 3, 3).relu()
 bottleneck = new_bottleneck()
 fit(bottleneck, back, FeatureSet(features, labels.to(torch.int16), (96, 96)), options(steps=8, rate={rate!r}),
-    LOSS, log=Path({log!r}), quiet=True)
+    LOSS, log=Path({log!r}))
 if parallel.rank() == 0:
     torch.save(bottleneck.state_dict(), {weights!r})
 parallel.stop()

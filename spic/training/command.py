@@ -73,8 +73,8 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--lr", type=float, default=Curve.lr, help="peak of the learning rate (default: %(default)s)")
     add("--seed", type=natural, default=0, metavar="N", help="default: %(default)s")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="default: False")
-    add("--processes", type=positive, default=1, metavar="N", help="points at a time, one core each (default: 1, which takes "
-        "all cores)")
+    add("--processes", type=positive, metavar="N", help="points at a time, one core each; 1 gives each point all cores in turn "
+        f"(default: {parallel.cores()}, the cores of this machine)")
     add = parser.add_argument_group("where it goes").add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="folder for weights, tables, dict.yaml, logs and checkpoints")
     add("--resume", action="store_true", help="go on with the run that the output folder holds")
@@ -136,10 +136,11 @@ def _weights(text: str | None) -> Path | str | None:
 
 
 def _processes(args: argparse.Namespace) -> int:
-    if args.processes > 1 and (args.gpu or parallel.world() > 1):
+    alone = args.gpu or parallel.world() > 1
+    if alone and (args.processes or 1) > 1:
         raise SpicError(f"--processes {args.processes}: several points at a time are trained on the cores of one machine; leave "
                         "--gpu and torchrun out, or --processes")
-    return args.processes
+    return 1 if alone else args.processes or parallel.cores()
 
 
 def _pictures(jobs: Sequence[Job], args: argparse.Namespace) -> Pictures:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ from spic.points import ROOT, load_points
 from spic.tasks import TASKS
 from spic.training.checkpoint import Run
 from spic.training.features import Cut, FeatureSet, Views, compute
-from spic.training.fit import CPU, fit, identity
+from spic.training.fit import CPU, Tick, fit, identity
 from spic.training.jobs import Job, default_channels, default_stride
 from spic.training.outcome import Outcome, write_outcome
 from spic.training.tables import file_names
@@ -125,14 +126,31 @@ def _train_group(jobs, places: Places, pictures: Pictures, weights, processes: i
 
 
 def _train(jobs: list[Job], bench: Bench, processes: int) -> Iterator[Outcome]:
-    if processes == 1 or len(jobs) == 1:
-        for job in jobs:
-            yield train_point(job, bench)
+    if not jobs:
         return
+    with tqdm(total=sum(job.options.steps for job in jobs), unit="step", desc="training", mininterval=1,
+              disable=parallel.rank() > 0) as bar:
+        if processes == 1 or len(jobs) == 1:
+            for job in jobs:
+                yield train_point(job, bench, partial(_show, bar, job))
+        else:
+            yield from _train_together(jobs, bench, min(processes, len(jobs)), bar)
+
+
+def _show(bar: tqdm, job: Job, steps: int, terms: torch.Tensor | None) -> None:
+    if terms is not None:
+        distortion, bpp, _ = terms.tolist()
+        bar.set_postfix({"point": job.factor, "distortion": f"{distortion:.4f}", "bpp": f"{bpp:.5f}"}, refresh=False)
+    bar.update(steps)
+
+
+def _train_together(jobs: list[Job], bench: Bench, processes: int, bar: tqdm) -> Iterator[Outcome]:
     torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), multiprocessing.get_context("fork"), _take_place, (bench, os.getpid()))
+    fork = multiprocessing.get_context("fork")
+    steps = fork.Value("q", 0)
+    pool = ProcessPoolExecutor(processes, fork, _take_place, (bench, steps, os.getpid()))
     try:
-        yield from _drive(pool, jobs)
+        yield from _drive(pool, jobs, steps, bar)
     except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
@@ -218,7 +236,7 @@ def new_bottleneck(job: Job, bench: Bench, image_size: tuple[int, int], shape: t
     return make_bottleneck(shape, job.channels, job.stride, bench.benchmark.geometry_of(job), job.activation, image_size)
 
 
-def train_point(job: Job, bench: Bench, quiet: bool = False) -> Outcome:
+def train_point(job: Job, bench: Bench, tick: Tick | None = None) -> Outcome:
     """Train one point and write its files; its outcome."""
     cut, settled_job = bench.benchmark.cut_after(job), settled(job, bench)
     training, counting = bench.training[cut], bench.counting[cut]
@@ -227,7 +245,7 @@ def train_point(job: Job, bench: Bench, quiet: bool = False) -> Outcome:
         _start_from(bottleneck, bench.places.weights(replace(job, factor=job.parent)))
     run = Run(bench.places.run(job), identity_of(settled_job, bench))
     trainee = fit(bottleneck, bench.backs[cut], training, job.options, TASKS[job.task].loss, run, bench.places.log(job),
-                  bench.device, quiet)
+                  bench.device, tick)
     about = {"network": bench.network, "image_size": "x".join(map(str, counting.image_size))} if job.network else None
     outcome = Outcome(job)
     with parallel.first_alone():  # the others may start from these weights next
@@ -259,12 +277,12 @@ def _is_done(job: Job, bench: Bench) -> bool:
 
 # ---- several at a time ---------------------------------------------------------------------------------------------
 
-_bench: list[Bench] = []  # of this worker process; set as it is forked, so that nothing is copied
+_place: list = []  # of this worker process: the bench and the count of steps; set as it is forked, so that nothing is copied
 
 
-def _take_place(bench: Bench, parent: int) -> None:
+def _take_place(bench: Bench, steps, parent: int) -> None:
     torch.set_num_threads(1)
-    _bench[:] = [bench]
+    _place[:] = [bench, steps]
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
@@ -276,23 +294,27 @@ def _end_with(parent: int) -> None:
 
 
 def _train_there(job: Job) -> Outcome:
+    bench, steps = _place
     try:
-        return train_point(job, _bench[0], quiet=True)
+        return train_point(job, bench, partial(_count, steps))
     except KeyboardInterrupt:  # the terminal interrupts all processes; the parent tells of it
         os._exit(130)
 
 
-def _drive(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> Iterator[Outcome]:
+def _count(steps, more: int, terms: torch.Tensor | None) -> None:
+    with steps.get_lock():
+        steps.value += more
+
+
+def _drive(pool: ProcessPoolExecutor, jobs: Sequence[Job], steps, bar: tqdm) -> Iterator[Outcome]:
     """Start each job once its parent is done."""
     waiting, running = list(jobs), {}
-    with tqdm(total=len(jobs), unit="point", desc="points") as bar:
-        while waiting or running:
-            unfinished = {job.key for job in [*waiting, *running.values()]}
-            for job in [job for job in waiting if (*job.key[:3], job.parent) not in unfinished]:
-                running[pool.submit(_train_there, job)] = job
-                waiting.remove(job)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                outcome = future.result()
-                bar.set_postfix_str(running.pop(future).name)
-                bar.update()
-                yield outcome
+    while waiting or running:
+        unfinished = {job.key for job in [*waiting, *running.values()]}
+        for job in [job for job in waiting if (*job.key[:3], job.parent) not in unfinished]:
+            running[pool.submit(_train_there, job)] = job
+            waiting.remove(job)
+        for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+            bar.set_postfix_str(f"{running.pop(future).name} done")
+            yield future.result()
+        bar.update(steps.value - bar.n)

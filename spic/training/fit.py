@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
-from tqdm import tqdm
 
 from spic import parallel
 from spic.bottleneck import Bottleneck
@@ -35,6 +34,8 @@ ESTIMATOR_LR = 5.0  # times the bottleneck's: densities have few parameters, and
 LINES = 40  # of a log
 CHECKPOINT_SECONDS = 20.0
 CPU = torch.device("cpu")
+Tick = Callable[[int, Tensor | None], None]
+"""Is told how many more steps are done, and the terms of the last one."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,11 @@ class Trainee(nn.Module):
 
 
 def fit(bottleneck: Bottleneck, back: fx.GraphModule, data: FeatureSet, options: Options, loss: Callable | None = None,
-        run: Run | None = None, log: Path | None = None, device: torch.device = CPU, quiet: bool = False) -> Trainee:
+        run: Run | None = None, log: Path | None = None, device: torch.device = CPU, tick: Tick | None = None) -> Trainee:
     """Train ``bottleneck`` (in place) on ``data``; what learned, in evaluation mode, with the ``history`` of its steps.
 
     back: as ``spic.networks.cut`` gives it. loss: the task's. run: holds the checkpoint, written every 20 seconds. log:
-    gets 40 JSON lines. SpicError: too few pictures, a loss that is no number, a checkpoint of another run.
+    gets 40 JSON lines. tick: for a progress bar. SpicError: too few pictures, a loss that is no number, a checkpoint of another run.
     """
     _check_sizes(data, options)
     torch.manual_seed(options.seed)
@@ -133,12 +134,12 @@ def fit(bottleneck: Bottleneck, back: fx.GraphModule, data: FeatureSet, options:
     parts = {"bottleneck": trainee.bottleneck, "estimator": trainee.estimator, "optimizer": optimizer, "history": history}
     done = run.restore(**parts) if run else 0
     keeper = _Keeper(options, history, run, log, parts, done)
-    with tqdm(total=options.steps, initial=done, unit="step", desc=f"lambda {options.weight:g}",
-              disable=quiet or parallel.rank() > 0, mininterval=1) as bar:
-        for step, indices, place in batches(data, options, done):
-            history.terms[step] = _learn(trainee.train(), optimizer, data, step, indices, place, device)
-            keeper.after(step + 1, optimizer.param_groups[0]["lr"])
-            _show(bar, history.terms[step].tolist(), options)
+    tick = tick or (lambda steps, terms: None)
+    tick(done, None)
+    for step, indices, place in batches(data, options, done):
+        history.terms[step] = _learn(trainee.train(), optimizer, data, step, indices, place, device)
+        keeper.after(step + 1, optimizer.param_groups[0]["lr"])
+        tick(1, history.terms[step])
     return trainee.eval()
 
 
@@ -204,13 +205,6 @@ def _learn(trainee: Trainee, optimizer, data: FeatureSet, step: int, indices: Te
     nn.utils.clip_grad_norm_(trainee.parameters(), 5.0)
     optimizer.step()
     return whole.double()
-
-
-def _show(bar: tqdm, terms: list[float], options: Options) -> None:
-    distortion, bpp, _ = terms
-    bar.set_postfix({"distortion": f"{distortion:.4f}", "rate": f"{options.weight * bpp:.4f}", "bpp": f"{bpp:.5f}"},
-                    refresh=False)
-    bar.update()
 
 
 def _check_sizes(data: FeatureSet, options: Options) -> None:

@@ -18,6 +18,7 @@ from spic.training.tables import count_tables, file_names, rounded_to_half, writ
 TENTH = 10
 LEAST_FALL = 0.02  # a smaller one is the noise of batches
 LEAST_SHARE = 0.1
+NOTHING = {"bpp": 1e-5, "distortion": 1e-3}  # half a bit a picture of 224 x 224; nats
 LEAST_STEPS = 50  # no shorter training can be judged, or be long enough
 FALLING = {"bpp": "the rate was", "distortion": "the answers' distortion was"}
 
@@ -53,11 +54,10 @@ def still_falling(history: History) -> tuple[str, ...]:
         return tuple(FALLING)
     length = steps // TENTH
     first, middle, last = (history.means(start, start + length) for start in (0, (steps - length) // 2, steps - length))
-    return tuple(name for name in FALLING if _falls(first[name], middle[name], last[name]))
+    return tuple(name for name in FALLING if _falls(*(max(part[name], NOTHING[name]) for part in (first, middle, last))))
 
 
 def _falls(first: float, middle: float, last: float) -> bool:
-    first, middle, last = (max(value, 1e-12) for value in (first, middle, last))
     lately, whole = math.log(middle / last), math.log(max(first, middle) / last)
     return 1 - last / middle > LEAST_FALL and lately > LEAST_SHARE * whole
 
