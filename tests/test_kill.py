@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from spic.files import write_whole
+
 
 @pytest.fixture
 def kill(monkeypatch):
@@ -24,7 +26,7 @@ def write_numbers(base: Path, place: Path) -> int:
     for number in range(10):
         if not (place / f"{number}.txt").exists():
             time.sleep(0.03)
-            (place / f"{number}.txt").write_text(str(number))
+            write_whole(place / f"{number}.txt", str(number).encode())
     return 0
 
 
@@ -33,7 +35,7 @@ def count_starts(base: Path, place: Path) -> int:
     place.mkdir(exist_ok=True)
     with open(place / "starts.txt", "a") as file:
         file.write("x")
-    time.sleep(0.3)
+    time.sleep(1.0)  # long beside what starting a process takes: hardly a kill comes before the line above
     return 0
 
 
