@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from spic.benchmarks import EMBEDDED, Benchmark, of_points
+from spic.benchmarks import EMBEDDED, Benchmark, find, of_points
 from spic.coding import CODERS
 from spic.coding.tables import KINDS
 from spic.commands import Parser, guarded
@@ -117,14 +117,8 @@ def _point(args: argparse.Namespace) -> OperatingPoint:
 
 def _own_picture(benchmark: Benchmark) -> Image.Image:
     """The first picture of the embedded scenes for this task."""
-    dataset = of_embedded(benchmark.task).open_data(None, 1)
+    dataset = find(benchmark.task, EMBEDDED).open_data(None, 1)
     return read_rgb(dataset.paths[0])
-
-
-def of_embedded(task: str) -> Benchmark:
-    from spic.benchmarks import find
-
-    return find(task, EMBEDDED)
 
 
 @torch.inference_mode()
