@@ -41,7 +41,7 @@ class Answered:
     byte sent to the last one received."""
 
     answers: list[dict]
-    cloud_ms: dict[str, float]
+    cloud_ms: float
     seconds: float
 
 
@@ -74,8 +74,7 @@ class Client:
         answers, spent = found.get("answers"), found.get("milliseconds", {})
         if not isinstance(answers, list) or len(answers) != pictures or not all(isinstance(answer, dict) for answer in answers):
             raise Refused(f"{self.address}: answered something else than {pictures} answers; is it a spic cloud?")
-        times = {str(k): float(v) for k, v in spent.items() if isinstance(v, (int, float))} if isinstance(spent, dict) else {}
-        return Answered(answers, times, seconds)
+        return Answered(answers, _total(spent), seconds)
 
     def ping(self) -> float:
         """Seconds of the smallest question and answer."""
@@ -85,17 +84,16 @@ class Client:
 
     def require(self, headers: Sequence[StreamHeader]) -> None:
         """Denied where the server does not have these points, or not with this coder, table and shape: says both sides."""
-        theirs = {entry["name"]: entry for entry in self._points()}
+        theirs = self._points()
         for header in headers:
-            entry = theirs.get(header.point)
-            if entry is None:
-                raise Denied(f"{self.address}: serves no point {header.point}; it serves {_some(theirs)}")
-            for what, mine, other in (("coder", header.coder, entry.get("coder")), ("table", header.table, entry.get("table")),
-                                      ("symbol shape", list(header.shape), entry.get("shape")),
-                                      ("image size", list(header.image_size), entry.get("image_size"))):
-                if mine != other:
-                    raise Denied(f"{self.address}: {header.point}: another {what} there: {_short(other)}, here {_short(mine)}; both "
-                                 "sides need the same point, coder and table")
+            named = [entry for entry in theirs if entry["name"] == header.point]
+            if not named:
+                raise Denied(f"{self.address}: serves no point {header.point}; it serves "
+                             f"{_some(dict.fromkeys(entry['name'] for entry in theirs))}")
+            differences = [_difference(header, entry) for entry in named]  # a point may be served with several coders
+            if all(differences):
+                raise Denied(f"{self.address}: {header.point}: another {max(differences)[1]}; both sides need the same point, "
+                             "coder and table")
 
     def _points(self) -> list[dict]:
         points = self._ask("GET", POINTS).get("points")
@@ -148,6 +146,13 @@ class Client:
             return 0.0
 
 
+def _difference(header: StreamHeader, entry: dict) -> tuple[int, str] | None:
+    """The first thing in which a point of the server is another one (how far down the list, and both sides' words)."""
+    mine = (("coder", header.coder), ("table", header.table), ("shape", list(header.shape)), ("image_size", list(header.image_size)))
+    return next(((place, f"{what.replace('_', ' ')} there: {str(entry.get(what))[:80]}, here {value}")
+                 for place, (what, value) in enumerate(mine) if entry.get(what) != value), None)
+
+
 def _address(urllib3, server: str) -> str:
     """scheme://host:port."""
     try:
@@ -173,10 +178,13 @@ def _cause(error: BaseException) -> str:
     return text.rpartition(": ")[2] if "object at 0x" in text or "HTTPConnection" in text else text
 
 
+def _total(spent) -> float:
+    """Milliseconds of all stages that the server names, or what it calls their total."""
+    numbers = {name: value for name, value in spent.items() if isinstance(value, (int, float))} if isinstance(spent, dict) else {}
+    return float(numbers.get("total", sum(numbers.values())))
+
+
 def _some(names) -> str:
     known = list(names)
     return ", ".join(known[:6]) + (f" and {len(known) - 6} more" if known[6:] else "") or "none"
 
-
-def _short(value) -> str:
-    return str(value)[:80]

@@ -205,7 +205,7 @@ def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice
         return WithinTime(points, coder.warm, link, args.target_ms)
     if args.budget_kbps:
         return WithinBudget(points, coder.warm, args.budget_kbps)
-    if len(points) > 1:
+    if len(points) > 1 and args.inputs:
         raise SpicError(f"{args.bundle}: holds {len(points)} points ({', '.join(point.name for point in points)}): choose one with "
                         "--split_point and --compress_factor, or let --target_ms or --budget_kbps choose")
     return Fixed()

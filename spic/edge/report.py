@@ -34,7 +34,7 @@ class Report:
 
     def answer(self, parcel: Parcel, answered: Answered, waited_ms: float) -> None:
         """A stream was answered: tell each picture's answer, and count."""
-        shared = {"wait": waited_ms, "answer": 1e3 * answered.seconds, "cloud": sum(answered.cloud_ms.values())}
+        shared = {"wait": waited_ms, "answer": 1e3 * answered.seconds, "cloud": answered.cloud_ms}
         rows = zip(parcel.pictures, parcel.payload_bytes, parcel.milliseconds, answered.answers)
         with self._lock:
             self.stream_bytes += len(parcel.body)

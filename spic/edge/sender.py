@@ -145,7 +145,7 @@ class Sender(threading.Thread):
         else:
             self.report.answer(parcel, answered, waited)
             if self.link:
-                self.link.add(len(parcel.body), answered.seconds, sum(answered.cloud_ms.values()))
+                self.link.add(len(parcel.body), answered.seconds, answered.cloud_ms)
         with self._changed:
             self.spool.remove(parcel)
             self._changed.notify_all()
