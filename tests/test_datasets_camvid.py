@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageFile
 
 from spic.datasets import camvid
-from spic.datasets.images import UnreadableImage
+from spic.datasets.pictures import UnreadableImage
 from spic.errors import SpicError
 
 

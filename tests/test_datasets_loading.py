@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from spic.datasets.images import UnreadableImage
+from spic.datasets.pictures import UnreadableImage
 from spic.datasets.loading import batches, check_workers
 from spic.errors import SpicError
 
