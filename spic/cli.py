@@ -11,6 +11,7 @@ COMMANDS = {
     "splits": ("spic.splits", "where a network can be cut, what that costs, what it saves"),
     "train": ("spic.training.command", "train bottlenecks for a network on your pictures"),
     "val": ("spic.val", "measure operating points: accuracy against bits"),
+    "cloud": ("spic.cloud.command", "answer streams of edges over HTTP"),
     "curves": ("spic.curves.command", "figures and tables of results, beside JPEG and HEVC"),
     "rivals": ("spic.rivals.command", "picture codecs on the same data and network"),
     "import": ("spic.published.command", "bring in the published weights and tables, or audit them"),
