@@ -51,5 +51,12 @@ def answer(logits: Tensor, names: Sequence[str]) -> Answer:
     return Answer([(names[i], share) for i, share in zip(classes.tolist(), shares.tolist())])
 
 
+def reply(logits: Tensor, names: Sequence[str]) -> dict:
+    """{"top": [{"class", "name", "score"}, the most certain first]}."""
+    shares, classes = logits.float().softmax(0).topk(min(SHOWN, len(logits)))
+    return {"top": [{"class": number, "name": names[number], "score": share}
+                    for number, share in zip(classes.tolist(), shares.tolist())]}
+
+
 TASK = Task("classification", (Score("top1", "top-1 accuracy", "%", 2, 1.0, 0.5), Score("top5", "top-5 accuracy", "%", 2, 1.0, 0.5)),
-            TopK, loss, 64, answer)
+            TopK, loss, 64, answer, reply)

@@ -99,7 +99,8 @@ class Task:
 
     scores: the first one is the accuracy of curves. metric: number of classes → Metric. loss: (logits, targets) →
     scalar, for supervised training; targets of no known class are not scored. batch_size: images per step of val.py.
-    answer: (logits of one image [classes, ...], class names) → Answer.
+    answer: (logits of one image [classes, ...], class names) → Answer. reply: the same → what a cloud says of one picture,
+    ready for JSON (spic.protocol).
     """
 
     name: str
@@ -108,6 +109,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     batch_size: int
     answer: Callable[[Tensor, Sequence[str]], Answer]
+    reply: Callable[[Tensor, Sequence[str]], dict]
 
     def accuracy(self, measured) -> Score:
         """The score that stands for accuracy among those measured (keys): the task's first, or agreement without labels."""
