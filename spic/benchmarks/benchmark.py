@@ -31,7 +31,7 @@ class Source:
     trains bottlenecks, whose front sees ``crops`` (side, number per picture) or all of it, and whose back a moving
     ``window`` of the feature, in cells, or all of it. counted: on so many pictures of it, whole, symbols are counted.
     evaluation: the split that judges a backbone. stored: shorter side of the pictures kept in memory for augmentation;
-    None keeps their size.
+    None keeps their size. left_out: patterns of names of files that nothing is ever trained on.
     """
 
     open: Callable
@@ -42,6 +42,7 @@ class Source:
     window: int | None = None
     counted: int = 2000
     stored: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

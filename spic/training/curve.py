@@ -198,7 +198,7 @@ def _cut_of(job: Job, benchmark: Benchmark) -> Cut:
 def open_pictures(benchmark: Benchmark, pictures: Pictures, labelled: bool):
     """The data set that bottlenecks of the benchmark learn from, checked against what the network answers."""
     if pictures.unlabelled:
-        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit)
+        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit, benchmark.source.left_out)
     dataset = benchmark.source.open(pictures.data, benchmark.source.bottlenecks, pictures.limit)
     if labelled and not getattr(dataset, "labelled", True):
         raise SpicError(f"{pictures.data}: no labels for {benchmark.network} there (a sub-folder for each of its "
