@@ -122,6 +122,11 @@ class Encoder(nn.Module):
         return self.norm2(self.pointwise(x)).relu()
 
     @property
+    def channels(self) -> int:
+        """That are coded."""
+        return self.pointwise.out_channels
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, h, w) of what is coded for one image."""
         kernel, stride, padding = (getattr(self.depthwise, name)[0] for name in ("kernel_size", "stride", "padding"))
@@ -204,7 +209,7 @@ class LinearEncoder(nn.Module):
     def __init__(self, planes: Planes, channels: int, stride: int):
         super().__init__()
         self.planes, self.stride, self.frequencies = planes, stride, Frequencies(planes, stride)
-        self.shape = (channels, *self.frequencies.shape)
+        self.channels, self.shape = channels, (channels, *self.frequencies.shape)
         self.directions = nn.Parameter(torch.zeros(channels, planes.plane[0]))
         self.scale = nn.Parameter(torch.ones(self.shape))
         self.offset = nn.Parameter(torch.zeros(self.shape))

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from spic.bottleneck import ACTIVATIONS, FORMS, MAX_CHANNELS, SEPARABLE
+from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, MAX_CHANNELS, SEPARABLE
 from spic.errors import SpicError, reason
 from spic.files import write_whole
 from spic.tasks import TASKS
@@ -99,6 +99,11 @@ def supervised(split_point: str) -> bool:
 def beside(path: Path, tables: str) -> Path:
     """Where what belongs to another kind of table lies: x.channel.json and x.position.json beside the shared x.json."""
     return path if tables == SHARED else path.with_suffix(f".{tables}{path.suffix}")
+
+
+def best_tables(form: str, kinds: Iterable[str]) -> str:
+    """Of these kinds of tables the one that suits a bottleneck: each number that a linear one gives has its own distribution."""
+    return next((kind for kind in ("position", "channel") if form == LINEAR and kind in kinds), SHARED)
 
 
 def check_root(root: Path = ROOT) -> None:

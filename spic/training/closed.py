@@ -100,7 +100,7 @@ def _slopes(back: fx.GraphModule, data: FeatureSet, planes: Planes, frequencies:
     An affine rest has the same ones for all pictures, a row for each logit; else random signs are put on the logits.
     """
     affine = _is_affine(back, data)
-    room = max(1, MOST_NUMBERS // (PROBES * planes.plane[0] * frequencies.rows.shape[0] * frequencies.columns.shape[0]))
+    room = max(1, MOST_NUMBERS // (PROBES * planes.plane[0] * math.prod(frequencies.shape)))
     count = 1 if affine else min(PICTURES, room, len(data))
     chosen = torch.arange(count) * len(data) // count
     generator = torch.Generator().manual_seed(seed)

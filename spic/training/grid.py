@@ -38,7 +38,7 @@ def read_grid(benchmark: str, path: Path = GRID_FILE) -> list[Job]:
 def curve_of(task: str, benchmark: str, split_point: str, row: dict) -> Curve:
     """The curve that one row of grid.yaml, or of the study's, describes: its keys are fields of a Curve."""
     try:
-        return Curve(task, benchmark, split_point, **{**row, "lambdas": tuple(row["lambdas"])})
+        return Curve(task, benchmark, split_point, **{**row, "lambdas": tuple(row.get("lambdas", ()))})
     except (TypeError, KeyError) as error:
         raise SpicError(f"{task} {benchmark} {split_point}: not a row of a grid ({error})") from None
 
