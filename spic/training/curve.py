@@ -26,6 +26,7 @@ from spic import parallel
 from spic.benchmarks import Benchmark, Whole, of_points
 from spic.bottleneck import LINEAR, Bottleneck, last_activation, make_bottleneck
 from spic.coding.tables import KINDS
+from spic.datasets.apart import require_apart
 from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable
@@ -45,11 +46,13 @@ from spic.training.tables import file_names
 @dataclass(frozen=True)
 class Pictures:
     """What bottlenecks learn from. data: a folder, None where the benchmark draws its own. unlabelled: it is any folder of
-    pictures, nested or flat. limit: only so many, evenly spread."""
+    pictures, nested or flat. limit: only so many, evenly spread. apart_from: folders of pictures that are tested on; one of
+    theirs among them is refused."""
 
     data: Path | None = None
     unlabelled: bool = False
     limit: int | None = None
+    apart_from: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,12 @@ def _cut_of(job: Job, benchmark: Benchmark) -> Cut:
 
 def open_pictures(benchmark: Benchmark, pictures: Pictures, labelled: bool):
     """The data set that bottlenecks of the benchmark learn from, checked against what the network answers."""
+    dataset = _open(benchmark, pictures, labelled)
+    require_apart(dataset.paths if pictures.apart_from else (), pictures.apart_from)
+    return dataset
+
+
+def _open(benchmark: Benchmark, pictures: Pictures, labelled: bool):
     if pictures.unlabelled:
         return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit, benchmark.source.left_out)
     dataset = benchmark.source.open(pictures.data, benchmark.source.bottlenecks, pictures.limit)
