@@ -19,6 +19,7 @@ COMMANDS = {
     "import": ("spic.published.command", "bring in the published weights and tables, or audit them"),
     "study": ("spic.study.command", "the papers' claims: train over seeds, measure, judge"),
     "grid": ("spic.training.grid", "train all bottlenecks that a benchmark ships"),
+    "pictures": ("spic.training.listing", "list and check the pictures that bottlenecks learn from"),
     "recount": ("spic.training.recount", "count frequency tables anew"),
     "backbone": ("spic.training.backbone", "train the network of a benchmark"),
     "scenes": ("spic.scenes", "draw a set of the embedded pictures"),

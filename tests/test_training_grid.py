@@ -92,7 +92,7 @@ def test_lambdas_of_one_call_are_one_curve():
 def test_a_point_of_another_geometry_starts_afresh():
     jobs = list(Curve("segmentation", "own", "S1", (1.0, 2.0, 3.0), stride=(2, 4, 4), channels=(8, 8, 8)).jobs())
     assert [job.parent for job in jobs] == [None, None, None]
-    with pytest.raises(SpicError, match="stride lists 1 numbers for 2 lambdas"):
+    with pytest.raises(SpicError, match="stride lists 1 numbers for 2 points"):
         list(Curve("segmentation", "own", "S1", (1.0, 2.0), stride=(2,)).jobs())
 
 
