@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,5 +52,10 @@ def answer(logits: Tensor, names: Sequence[str]) -> Answer:
     return Answer([(names[i], share) for i, share in zip(classes.tolist(), shares.tolist())])
 
 
+def score_of_sums(sums: np.ndarray, images: int) -> np.ndarray:
+    """Top-1 in percent from hits [..., 1]."""
+    return 100.0 * sums[..., 0] / images
+
+
 TASK = Task("classification", (Score("top1", "top-1 accuracy", "%", 2, 1.0, 0.5), Score("top5", "top-5 accuracy", "%", 2, 1.0, 0.5)),
-            TopK, loss, 64, answer)
+            TopK, loss, 64, answer, ("top1",), score_of_sums)

@@ -100,6 +100,9 @@ class Task:
     scores: the first one is the accuracy of curves. metric: number of classes → Metric. loss: (logits, targets) →
     scalar, for supervised training; targets of no known class are not scored. batch_size: images per step of val.py.
     answer: (logits of one image [classes, ...], class names) → Answer.
+    summed: names of what a row per image holds that adds up over images (numbers between spaces), and decides the first
+    score; score_of_sums: (those sums [..., values], number of images) → that score [...], so that any choice of images
+    can be scored again.
     """
 
     name: str
@@ -108,6 +111,8 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     batch_size: int
     answer: Callable[[Tensor, Sequence[str]], Answer]
+    summed: tuple[str, ...]
+    score_of_sums: Callable[[np.ndarray, int], np.ndarray]
 
     def accuracy(self, measured) -> Score:
         """The score that stands for accuracy among those measured (keys): the task's first, or agreement without labels."""
