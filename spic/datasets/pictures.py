@@ -4,9 +4,10 @@ The edge prepares its pictures with this, and so does everything with torch (ima
 """
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -46,13 +47,14 @@ def check_size(name: str | os.PathLike, width: int, height: int) -> None:
 
 
 @contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+def opened(path: str | os.PathLike | io.BytesIO, formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
     """The picture file with its header read and its size checked; an error in the block is one line that names the file.
 
+    formats: the only ones tried, by Pillow's names; None for all it knows.
     Pillow meets damaged files with a dozen kinds of exceptions (struct.error, EOFError, IndexError ...), so all count.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
             check_size(path, *image.size)
             yield image
     except UnreadableImage:
@@ -63,9 +65,9 @@ def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
                               "file") from error
 
 
-def read_rgb(path: str | os.PathLike) -> Image.Image:
-    """The picture as RGB, whatever it is stored as; UnreadableImage names the file."""
-    with opened(path) as image:
+def read_rgb(path: str | os.PathLike | io.BytesIO, formats: Sequence[str] | None = None) -> Image.Image:
+    """The picture as RGB, whatever it is stored as; UnreadableImage names the file. formats: see ``opened``."""
+    with opened(path, formats) as image:
         # Pillow's own conversion would clip 16-bit and floating-point values at 255
         return Image.fromarray(to_rgb8(image)) if image.mode in (*SIXTEEN_BIT_MODES, "F") else image.convert("RGB")
 
