@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--compress_factor", nargs="+", metavar="N", help="only points of these factors; None: all of the bundle, 0 of a dict.yaml")
     for name, value in FROM_TORCH.items():
         add(f"--{name}", choices=CODERS if name == "coder" else None, help=f"of the points, with a dict.yaml; None: {value}")
+    add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml; None: the shipped or official one")
     add("--target_ms", type=_above_zero, help="take the best point that answers a picture in time, as the link is now")
     add("--budget_kbps", type=_above_zero, help="take the best point that keeps to so many kbit/s")
     add("--batch", type=positive, default=1, help="pictures in a stream")
@@ -168,7 +169,7 @@ def _patience(args: argparse.Namespace) -> float:
 def _half(args: argparse.Namespace) -> Half:
     if args.bundle.suffix in (".yaml", ".yml"):
         return _from_torch(args)
-    for name in FROM_TORCH:
+    for name in (*FROM_TORCH, "backbone_weights"):
         if getattr(args, name) is not None:
             raise SpicError(f"--{name}: a bundle says that itself; it is for a dict.yaml")
     bundle = Bundle.open(args.bundle)
@@ -196,7 +197,7 @@ def _from_torch(args: argparse.Namespace) -> Half:
     task, benchmark, coder = (getattr(args, name) or value for name, value in FROM_TORCH.items())
     chosen = points.select(points.load_points(args.bundle.resolve()), task, benchmark, args.split_point or ["S1"],
                            args.compress_factor or ["0"])
-    return network.TorchHalf(chosen, coder)
+    return network.TorchHalf(chosen, coder, args.backbone_weights)
 
 
 def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice:
