@@ -147,7 +147,7 @@ def test_a_person_sees_what_arrives(client, browser):
 def test_ten_thousand_arrivals_are_shown_and_scrolled(client, browser):
     browser.get(f"http://127.0.0.1:{client.port}/")
     for number in range(10_000):
-        client.service.arrivals.add({"classes": ["<b>bold</b>"]}, time=time.time(), source="10.0.0.1", point="classification/scenes/S1/1",
+        client.service.arrivals.add({"top": [{"name": "<b>bold</b>", "score": 0.5}]}, time=time.time(), source="10.0.0.1", point="classification/scenes/S1/1",
                                     coder="rans", bytes=20 + number % 50, milliseconds=1 + number % 7)
     until(lambda: text(browser, "count") == f"{client.service.arrivals.last:,}", 30)
     assert browser.execute_script("return arrivals.length") == 10_000
