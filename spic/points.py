@@ -33,6 +33,7 @@ MAX_FILE_BYTES = 4 << 20
 MAX_NODES = 50_000  # of a dict.yaml once its aliases are written out
 MAX_DEPTH = 20
 MAX_NAME = 120
+MAX_FACTOR = 2**31 - 1  # as on the command line: a factor is part of file names
 
 Key = tuple[str, str, str, int]
 """Task, benchmark, split point, compress factor."""
@@ -210,7 +211,8 @@ def _point(path: Path, keys: Key, entry: dict) -> OperatingPoint:
     _require(task in TASKS, where, f"the task must be one of {', '.join(TASKS)}")
     for what, name in (("benchmark", benchmark), ("split point", split_point)):
         _require(is_name(name), where, f"the {what} must be a name of letters, digits, '.', '-' and '_', up to {MAX_NAME}")
-    _require(_whole(factor) and factor >= 0, where, "the compress factor must be a whole number")
+    _require(_whole(factor) and 0 <= factor <= MAX_FACTOR, where, "the compress factor must be a whole number from 0 to "
+             f"{MAX_FACTOR}")
     missing, foreign = set(_POINT_FIELDS) - set(entry), set(entry) - {*_POINT_FIELDS, *_SETTINGS}
     _require(not missing and not foreign, where, f"the keys must be exactly {', '.join(_POINT_FIELDS)} (and, if wanted, "
              f"{', '.join(_SETTINGS)})")

@@ -25,7 +25,8 @@ from spic.benchmarks import EMBEDDED, Benchmark, find, of_points, photos
 from spic.coding import CODERS
 from spic.coding.tables import KINDS
 from spic.commands import Parser, guarded
-from spic.datasets.images import JPEG_QUALITY, jpeg_bytes, read_rgb
+from spic.datasets.images import JPEG_QUALITY, jpeg_bytes
+from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.pipeline import Cloud, Edge

@@ -63,7 +63,7 @@ def test_an_unknown_benchmark_is_named_with_the_valid_ones():
 
 @pytest.mark.parametrize("names", [["S9"], ["S1", "S1/9"], ["US1/x"]])
 def test_only_what_the_grid_has_is_asked_for(names, capsys):
-    """Issue 15, item 10: `grid --only S9` did nothing, with exit code 0."""
+    """`grid --only S9` did nothing, with exit code 0."""
     assert grid.main(["--only", *names]) == 2
     line, = capsys.readouterr().err.splitlines()
     assert f"--only {names[-1]}: no such point" in line and "S1, S2, S3" in line

@@ -98,15 +98,20 @@ class FrequencyTable:
         """Read a JSON table; a file that is missing, too large or not a valid table is a SpicError that names it."""
         try:
             if os.path.getsize(path) > MAX_FILE_BYTES:
-                raise SpicError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            data = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=_unique_keys)
-            return cls._from_json(data)
+                raise SpicError(f"frequency table {path}: larger than {MAX_FILE_BYTES >> 20} MiB")
+            return cls.from_bytes(Path(path).read_bytes(), f"frequency table {path}")
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be read ({error.strerror})") from None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "frequency table") -> FrequencyTable:
+        """The table in the bytes of a JSON file; ``name`` begins the message of what is none."""
+        try:
+            return cls._from_json(json.loads(data.decode(), object_pairs_hook=_unique_keys))
         except (ValueError, RecursionError) as error:
-            raise SpicError(f"frequency table {path}: not valid JSON ({error})") from None
+            raise SpicError(f"{name}: not valid JSON ({error})") from None
         except SpicError as error:
-            raise SpicError(f"frequency table {path}: {error}") from None
+            raise SpicError(f"{name}: {error}") from None
 
     @classmethod
     def _from_json(cls, data) -> FrequencyTable:
@@ -134,10 +139,14 @@ class FrequencyTable:
         index = {"shape": list(self.index.shape), "values": self.index.ravel().tolist()}
         return {**head, "counts": counts, "index": index, **more}
 
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
+        return (json.dumps(self.to_json()) + "\n").encode()
+
     def save(self, path: str | Path) -> None:
         """Write the table; the file appears complete or not at all."""
         try:
-            write_whole(Path(path), (json.dumps(self.to_json()) + "\n").encode())
+            write_whole(Path(path), self.to_bytes())
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be written ({error.strerror})") from None
 

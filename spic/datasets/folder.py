@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from spic.datasets.imagenet import ClassFolders, pictures, sub_folders
-from spic.datasets.images import Preparation, evenly_spread, read_rgb
+from spic.datasets.images import Preparation, evenly_spread
+from spic.datasets.pictures import read_rgb
 from spic.datasets.names import WORDNET_IDS
 from spic.errors import SpicError
 

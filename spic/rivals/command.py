@@ -46,6 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--qualities", nargs="+", default=[], metavar="NAME=Q,Q,...",
         help="instead of a codec's own sweep, as in jpeg=10,50")
     add("--features", metavar="SPLIT", help="code the feature at this split point instead of the picture")
+    add("--per_image", type=Path, metavar="FOLDER", help="write a file per codec and quality with one row per image")
     add_options(add)
     return parser.parse_args(argv)
 
@@ -66,18 +67,18 @@ def _run(args: argparse.Namespace) -> None:
     records, missing = measure_rivals(
         benchmark_of(args.task, args.benchmark, args.valdir), codecs=args.codecs, qualities=args.qualities,
         features=args.features, valdir=args.valdir, limit=args.limit, backbone_weights=args.backbone_weights, gpu=args.gpu,
-        cache=args.cache, batch_size=args.batch_size, workers=args.workers)
+        cache=args.cache, batch_size=args.batch_size, workers=args.workers, per_image=args.per_image)
     publish(args.output, records, missing)
 
 
 def measure_rivals(benchmark: Benchmark, *, codecs: Iterable[str] | None = None, qualities: Iterable[str] = (),
                    features: str | None = None, valdir: Path | None = None, limit: int | None = None,
                    backbone_weights: Path | None = None, gpu: bool = False, cache: Path | None = None, batch_size: int = 16,
-                   workers: int = 2) -> tuple[list[Record], dict[str, str]]:
+                   workers: int = 2, per_image: Path | None = None) -> tuple[list[Record], dict[str, str]]:
     """The records of a sweep, and for each codec that does not work here the reason.
 
     codecs: names, all where None. qualities: ``NAME=Q,Q,...`` each. features: the split point whose untrained feature is
-    coded, None for the pictures. Points in the folder ``cache`` (default: spic's) are not measured again.
+    coded, None for the pictures. Points in the folder ``cache`` (default: spic's) are not measured again. per_image: a folder for a row per image.
     """
     known = CODECS if features is None else FEATURE_CODECS
     present, missing = find_codecs(codecs, known)
@@ -87,7 +88,7 @@ def measure_rivals(benchmark: Benchmark, *, codecs: Iterable[str] | None = None,
                         "built with more formats")
     rival = _rival(benchmark, features, valdir, limit, backbone_weights, gpu)
     store = ResultCache(cache or cache_root() / "rivals")
-    return sweep(rival, benchmark, present, store, chosen, batch_size, workers), missing
+    return sweep(rival, benchmark, present, store, chosen, batch_size, workers, per_image), missing
 
 
 def qualities_of(entries: Iterable[str], known: Mapping) -> dict[str, list[int]]:
