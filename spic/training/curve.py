@@ -182,8 +182,10 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
     traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
     source, threads = benchmark.source, parallel.cores()
     views = Views(dataset, *source.crops, window=source.window)
-    counting = compute(traced, cuts, Views(dataset, limit=source.counted), threads, torch.float32, weights=mark)
-    training = compute(traced, cuts, views, threads, weights=mark) if any(job.options.steps for job in jobs) else counting
+    counted = Views(dataset, limit=source.counted)
+    counting = compute(traced, cuts, counted, threads, torch.float32, weights=mark)
+    trains = any(job.options.steps for job in jobs) and (views.identity != counted.identity or views.window)
+    training = compute(traced, cuts, views, threads, weights=mark) if trains else counting
     activations = {cut: last_activation(training[cut].features) for cut in cuts}
     backs = _backs(traced, cuts, training[cuts[0]].image_size)
     return Bench(benchmark, backs, training, counting, activations, _directions(jobs, benchmark, counting, backs), mark,
