@@ -58,6 +58,8 @@ STYLES = {
     "JPEG": Style(BLACK, "o"), "WebP": Style(PURPLE, "s"), "JPEG 2000": Style(GREY, "x", size=6),
     "AVIF": Style(ORANGE, "P", size=6.5), "AV1": Style(WINE, ">", "-.", hollow=True),
     "HEVC": Style(SKY, "v", size=6.5),
+    "Label": Style(BLACK, "p", ":", size=8), "Class map": Style(BLACK, "p", ":", size=8),
+    "Scale hyperprior": Style(VIOLET, "H", "-.", hollow=True, size=6.5),
     "Variational": Style(VIOLET, "h", ":", size=6.5), "Entropic Student": Style(BROWN, "X", ":", size=6.5),
 }
 SPARE_COLOURS = (BLACK, SKY, GREEN, PURPLE, BLUE, GREY)
