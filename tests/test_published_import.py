@@ -281,7 +281,7 @@ def test_the_audit_without_an_import_says_how_to_import(project, capsys):
     assert main(["--audit", "--dict", str(project[0])]) == 2
     told = capsys.readouterr().err
     assert "spic import --source https://github.com/IntelLabs/spic" in told
-    assert "spic import --audit --source DIR_OR_URL" in told, "issue 15, item 21"
+    assert "spic import --audit --source DIR_OR_URL" in told
 
 
 def test_a_point_that_was_never_published_needs_another_benchmark(project):
@@ -337,12 +337,18 @@ def test_a_checkpoint_that_runs_code_runs_nothing(point, tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
+def test_a_checkpoint_that_asks_for_gradients_is_read(point):
+    asking = {"bn5_1.bias": torch.ones(256, requires_grad=True)}
+    found = read_checkpoint(checkpoint_bytes(point, **asking), point, "model5.pth.tar")
+    assert found.content == read_checkpoint(checkpoint_bytes(point, **{"bn5_1.bias": torch.ones(256)}), point, "model5.pth.tar").content
+
+
 def test_a_trained_estimator_is_told_from_an_untrained_one(point):
     assert read_checkpoint(checkpoint_bytes(point), point, "").origin.estimator_shrink == 0.25
     assert read_checkpoint(checkpoint_bytes(point, trained=True), point, "").origin.estimator_shrink is None
 
 
-# ---- issue 15, item 7: what was published is recognised by the manifest, whatever was recorded since ----
+# ---- what was published is recognised by the manifest, whatever was recorded since ----
 
 
 def recounted(dict_file: Path) -> Path:
@@ -401,7 +407,7 @@ def test_the_manifest_knows_the_conversion_of_every_published_file_at_hand():
     assert found == 74
 
 
-# ---- issue 15, items 14 and 18: where an import is written ----
+# ---- where an import is written ----
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "5", "{", "\xff"])
