@@ -79,6 +79,14 @@ class Curve:
         points = [replace(point, bpp=point.at(rate)) for point in self.points]
         return replace(self, points=tuple(sorted(points, key=lambda point: point.bpp)))
 
+    def line(self) -> list[Point]:
+        """The points that a line may join: of a rival's several settings those that no other point beats."""
+        points, kept = self.drawable(), []
+        for point in points:
+            if self.pooled or not kept or point.accuracy > kept[-1].accuracy:
+                kept.append(point)
+        return kept
+
     def drawable(self) -> list[Point]:
         """Points with a finite accuracy and a rate that a logarithmic axis can show."""
         return [p for p in self.points if math.isfinite(p.accuracy) and math.isfinite(p.bpp) and p.bpp > 0]

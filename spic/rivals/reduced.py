@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spic.datasets.images import check_size
+from spic.datasets.pictures import check_size
 from spic.errors import SpicError, StreamError
 from spic.rivals.anatomy import Parts
 from spic.rivals.inputs import check_quality, check_rgb8
