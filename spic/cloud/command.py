@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--connections", type=positive, default=LIMITS.connections, help="open at a time")
     add("--header_seconds", type=positive, default=round(LIMITS.header_seconds), help="for the headers of a request")
     add("--read_seconds", type=positive, default=round(LIMITS.read_seconds), help="for a whole request to arrive")
+    add("--idle_seconds", type=positive, default=round(LIMITS.idle_seconds), help="for which a connection stays without a request")
     add("--drain_seconds", type=positive, default=round(LIMITS.drain_seconds), help="for what was taken, when told to stop")
     return parser
 
@@ -120,7 +121,8 @@ def limits_of(args: argparse.Namespace) -> Limits:
     """What the options say of them."""
     if args.pictures > args.queue:
         raise SpicError(f"--pictures {args.pictures}: a request of so many never fits --queue {args.queue}; make them equal")
-    same = ("queue", "pictures", "connections", "batch_ms", "header_seconds", "read_seconds", "drain_seconds")
+    same = ("queue", "pictures", "connections", "batch_ms", "header_seconds", "read_seconds", "idle_seconds",
+            "drain_seconds")
     body = args.body_mb << 20
     return replace(LIMITS, body_bytes=body, memory_bytes=max(LIMITS.memory_bytes, 4 * body), **{name: getattr(args, name) for name in same})
 
