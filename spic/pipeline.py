@@ -332,7 +332,8 @@ def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half
 def empty_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],
                      image_size: tuple[int, int]) -> Bottleneck:
     """The untrained bottleneck of an operating point for a feature of this shape (without the batch)."""
-    return make_bottleneck(shape, point.channels, point.stride, benchmark.geometry_of(point), point.activation, image_size)
+    return make_bottleneck(shape, point.channels, point.stride, benchmark.geometry_of(point), point.activation, image_size,
+                           point.form)
 
 
 def load_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],

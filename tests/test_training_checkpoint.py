@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what a damaged or foreign one says (issue 15, item 18)."""
+"""Checkpoints of a training: what a damaged or foreign one says."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from spic.cloud.served import Served
-from spic.datasets.images import UnreadableImage, read_rgb
+from spic.datasets.pictures import UnreadableImage, read_rgb
 from spic.errors import StreamError
 from spic.pipeline import Edge
 

@@ -6,6 +6,9 @@ several distributions and an index that says which one codes the symbol at (chan
 
     {"version": 1, "step": 2.0, "counts": {"0": 900, "1": 100}}
     {"version": 1, "step": 2.0, "counts": [{"0": 9}, {"0": 5, "1": 4}], "index": {"shape": [2, 1, 1], "values": [0, 1]}}
+    {"version": 2, "step": 2.0, "counts": {"0": 9, "1": 3, "2": 4}, "signed": true}
+
+Version 2 may say that symbols have a sign; then 0, -1, 1, -2, 2 ... are counted, and coded, as 0, 1, 2, 3, 4 ...
 
 The index is stretched over the symbols of one image, [C, h, w]: for each channel an entry, or one for all; along rows
 and columns each entry covers an equal share of them, so that an index of [C, 1, 1] names one distribution per channel
@@ -26,11 +29,13 @@ from pathlib import Path
 import numpy as np
 
 from spic.coding.clusters import cluster
-from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, image_shape, symbol_matrix
+from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, folded, image_shape, symbol_matrix
 from spic.errors import SpicError
 from spic.files import write_whole
 
-FORMAT_VERSION = 1
+KEYS = {1: {"version", "step", "counts", "index"}, 2: {"version", "step", "counts", "index", "signed"}}
+"""What a table of each version may say. A table is written in the earliest version that can say it, so that it keeps its
+digest."""
 MAX_TABLE_SYMBOL = 65535
 MAX_TOTAL = 1 << 40
 """Largest sum of counts of one distribution; keeps every Huffman code at 57 bits or fewer."""
@@ -60,15 +65,18 @@ class FrequencyTable:
     counts: {symbol: count}, or a sequence of such mappings together with `index`.
     step: the quantisation step the symbols were made with.
     index: integers, stretched over the symbols [C, h, w]; entry = which distribution.
+    signed: symbols have a sign; counts are of the integers that ``symbols.folded`` makes of them.
 
     Anything else is a SpicError. Symbols are integers [B, C, h, w] (or [B, ...], as many axes as the index has), given
     as anything that numpy can view as an array.
     """
 
-    def __init__(self, counts: Mapping[int, int] | Sequence[Mapping[int, int]], step: float, index=None):
+    def __init__(self, counts: Mapping[int, int] | Sequence[Mapping[int, int]], step: float, index=None,
+                 signed: bool = False):
         several = isinstance(counts, (list, tuple))
         self.distributions = tuple(_checked_counts(c) for c in (counts if several else [counts]))
         self.step = _checked_step(step)
+        self.signed = signed
         self.index = _checked_index(index, len(self.distributions), several)
         self.width = 1 + max(max(d) for d in self.distributions)
         if len(self.distributions) * self.width > MAX_CELLS:
@@ -79,9 +87,9 @@ class FrequencyTable:
         self._contexts: dict[tuple[int, ...], np.ndarray] = {}
 
     @classmethod
-    def from_symbols(cls, symbols, step: float, kind: str = "shared") -> FrequencyTable:
+    def from_symbols(cls, symbols, step: float, kind: str = "shared", signed: bool = False) -> FrequencyTable:
         """The table of one array of symbols [B, C, h, w]; for many batches use SymbolCounter."""
-        counter = SymbolCounter(kind)
+        counter = SymbolCounter(kind, signed)
         counter.add(symbols)
         return counter.table(step)
 
@@ -90,40 +98,55 @@ class FrequencyTable:
         """Read a JSON table; a file that is missing, too large or not a valid table is a SpicError that names it."""
         try:
             if os.path.getsize(path) > MAX_FILE_BYTES:
-                raise SpicError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            data = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=_unique_keys)
-            return cls._from_json(data)
+                raise SpicError(f"frequency table {path}: larger than {MAX_FILE_BYTES >> 20} MiB")
+            return cls.from_bytes(Path(path).read_bytes(), f"frequency table {path}")
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be read ({error.strerror})") from None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "frequency table") -> FrequencyTable:
+        """The table in the bytes of a JSON file; ``name`` begins the message of what is none."""
+        try:
+            return cls._from_json(json.loads(data.decode(), object_pairs_hook=_unique_keys))
         except (ValueError, RecursionError) as error:
-            raise SpicError(f"frequency table {path}: not valid JSON ({error})") from None
+            raise SpicError(f"{name}: not valid JSON ({error})") from None
         except SpicError as error:
-            raise SpicError(f"frequency table {path}: {error}") from None
+            raise SpicError(f"{name}: {error}") from None
 
     @classmethod
     def _from_json(cls, data) -> FrequencyTable:
         if not isinstance(data, dict) or "version" not in data:
             raise SpicError("not a frequency table")
-        if not _is_int(data["version"], FORMAT_VERSION, FORMAT_VERSION):
-            raise SpicError(f"version {_shown(data['version'])}, this program reads version {FORMAT_VERSION}")
-        if not {"step", "counts"} <= data.keys() <= {"version", "step", "counts", "index"}:
+        if not _is_int(data["version"], min(KEYS), max(KEYS)):
+            raise SpicError(f"version {_shown(data['version'])}, this program reads versions {min(KEYS)} to {max(KEYS)}")
+        if not {"step", "counts"} <= data.keys() <= KEYS[data["version"]]:
             raise SpicError(f"unexpected or missing entries: {sorted(data)}")
+        if data["version"] > 1 and not data.keys() - KEYS[1]:
+            raise SpicError(f"version {data['version']} that says nothing more than version 1: it must say so")
+        if data.get("signed", True) is not True:
+            raise SpicError(f"signed is {_shown(data['signed'])}: it is true, or left out")
         counts = data["counts"]
         parsed = [_json_counts(c) for c in counts] if isinstance(counts, list) else _json_counts(counts)
-        return cls(parsed, data["step"], _json_index(data.get("index")))
+        return cls(parsed, data["step"], _json_index(data.get("index")), data.get("signed", False))
 
     def to_json(self) -> dict:
         """The table as a JSON object, symbols in ascending order: the same table always gives the same text."""
         counts = [{str(s): d[s] for s in d} for d in self.distributions]
+        more = {"signed": True} if self.signed else {}
+        head = {"version": 2 if more else 1, "step": self.step}
         if self.index is None:
-            return {"version": FORMAT_VERSION, "step": self.step, "counts": counts[0]}
+            return {**head, "counts": counts[0], **more}
         index = {"shape": list(self.index.shape), "values": self.index.ravel().tolist()}
-        return {"version": FORMAT_VERSION, "step": self.step, "counts": counts, "index": index}
+        return {**head, "counts": counts, "index": index, **more}
+
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
+        return (json.dumps(self.to_json()) + "\n").encode()
 
     def save(self, path: str | Path) -> None:
         """Write the table; the file appears complete or not at all."""
         try:
-            write_whole(Path(path), (json.dumps(self.to_json()) + "\n").encode())
+            write_whole(Path(path), self.to_bytes())
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be written ({error.strerror})") from None
 
@@ -171,7 +194,7 @@ class FrequencyTable:
 
         Column `width + n` counts symbols beyond the table's largest one that have n bits. Histograms of batches, and of
         processes, add up exactly; escapes_of and cross_entropy_of say what the sum costs."""
-        matrix = symbol_matrix(symbols)
+        matrix = symbol_matrix(folded(symbols) if self.signed else symbols)
         columns = self.width + BIT_LENGTHS
         cells = np.where(matrix < self.width, matrix, self.width + _bit_lengths(matrix)) if self._any_beyond(matrix) else matrix
         if self.index is not None:
@@ -224,18 +247,18 @@ class SymbolCounter:
 
     kind: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS, each for
     the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose symbols are
-    distributed alike."""
+    distributed alike. signed: the symbols have a sign."""
 
-    def __init__(self, kind: str = "shared"):
+    def __init__(self, kind: str = "shared", signed: bool = False):
         if kind not in KINDS:
             raise SpicError(f"unknown kind of tables {kind!r}, choose from {', '.join(KINDS)}")
-        self.kind = kind
+        self.kind, self.signed = kind, signed
         self._shape: tuple[int, ...] | None = None
         self._counts = np.zeros((1, 0), np.int64)
 
     def add(self, symbols) -> None:
         """Count one batch; values above 65535 stay out of the table and will be escaped."""
-        matrix, image = symbol_matrix(symbols), image_shape(symbols)
+        matrix, image = symbol_matrix(folded(symbols) if self.signed else symbols), image_shape(symbols)
         shape = _index_shape(self.kind, image)
         self._shape = self._shape or shape
         if shape != self._shape:
@@ -265,8 +288,8 @@ class SymbolCounter:
                             f"({MAX_ENTRIES} entries at most); use --tables shared")
         counts = [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in pooled]
         if self.kind == "shared":
-            return FrequencyTable(counts[0], step)
-        return FrequencyTable(counts, step, index.reshape(self._shape))
+            return FrequencyTable(counts[0], step, signed=self.signed)
+        return FrequencyTable(counts, step, index.reshape(self._shape), self.signed)
 
 
 def _index_shape(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:

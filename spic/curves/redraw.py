@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from spic.curves.comparison import Comparison, Curve, Point
+from spic.curves.comparison import Comparison, Curve, Point, kind_of
 from spic.errors import SpicError
 from spic.tasks import AGREEMENT, TASKS
 
@@ -37,6 +37,7 @@ def _comparison(rows: list[dict]) -> Comparison:
         curves[row["curve"]].append(Point(row["setting"], number[column], number[score], number["bpp_wire"],
                                           number[rate + DEVIATION], number[score + DEVIATION], int(row["seeds"]),
                                           number["bpp"]))
-    ordered = tuple(Curve(name, tuple(sorted(points, key=lambda point: point.bpp))) for name, points in curves.items())
+    ordered = tuple(Curve(name, tuple(sorted(points, key=lambda point: point.bpp)), kind_of(name))
+                    for name, points in curves.items())
     return Comparison(first["task"], first["benchmark"], ordered, float(first[f"baseline_{score}"] or math.nan),
                       int(first["images"]) if first["images"] else None, rate=rate, score=score)

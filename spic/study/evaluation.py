@@ -1,6 +1,7 @@
 """Measures the shipped points and the study's own: accuracy and coded bytes, and what each part costs.
 
-    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      a record of each point
+    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      a record of each point, and
+                                                                                  beside it .csv, a row per image
     runs/study/<benchmark>/records/<task>/trained/<coder>-<tables>/S1_4200.json
     runs/study/<benchmark>/curves/<task>/<coder>-<tables>/S1-l1-0.json            the same, sorted: curve and seed
     runs/study/<benchmark>/effort/<task>.json
@@ -65,9 +66,10 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
         _count_tables(group, data, variants)
         for variant in variants:
             coder, tables = variant.split("-")
+            target = records(root, group.task, group.whose, variant)
             measured = val.measure_points(
                 [point.with_tables(tables) for point in group.points], valdir=data, coder=coder, limit=limit,
-                workers=workers, output=records(root, group.task, group.whose, variant), quiet=True)
+                workers=workers, output=target, per_image=target, quiet=True)
             if group.whose == "trained":
                 sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
     for group in groups:

@@ -30,7 +30,7 @@ class MeanIoU(Metric):
     def _count(self, logits: Tensor, targets: Tensor) -> list[dict]:
         matrices = self._confusion(logits.argmax(1).cpu(), targets.cpu())
         self.counts += matrices.sum(0)
-        return [{"miou": mean_iou(matrix)} for matrix in matrices]
+        return [{"miou": mean_iou(matrix), **_summands(matrix)} for matrix in matrices]
 
     def _confusion(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """One matrix per image, [B, classes, classes]: a single count, in which each image has cells of its own."""
@@ -49,6 +49,21 @@ def mean_iou(confusion: Tensor) -> float:
     """Mean over the classes that occur in labels or predictions of the diagonal over the union."""
     hits = confusion.diag().double()
     return (hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean().item()
+
+
+def _summands(confusion: Tensor) -> dict[str, str]:
+    """What adds up over images to the mean IoU: pixels of intersection and of union, a number for each class."""
+    hits = confusion.diag()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return {name: " ".join(map(str, counts.tolist())) for name, counts in (("hits", hits), ("union", union))}
+
+
+def score_of_sums(sums: np.ndarray, images: int) -> np.ndarray:
+    """Mean IoU from pixels of intersection and of union, [..., 2 x classes]; classes that never occur do not count."""
+    hits, union = np.split(np.asarray(sums, float), 2, axis=-1)
+    occurs = union > 0
+    shares = np.divide(hits, union, out=np.zeros_like(hits), where=occurs)
+    return shares.sum(-1) / np.maximum(occurs.sum(-1), 1)
 
 
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -79,4 +94,5 @@ def reply(logits: Tensor, names: Sequence[str]) -> dict:
     return {"classes": [names[number] for number in found], "map": base64.b64encode(buffer.getvalue()).decode()}
 
 
-TASK = Task("segmentation", (Score("miou", "mean IoU", "", 4, 0.01, 0.005),), MeanIoU, loss, 4, answer, reply)
+TASK = Task("segmentation", (Score("miou", "mean IoU", "", 4, 0.01, 0.005),), MeanIoU, loss, 4, answer, reply,
+            ("hits", "union"), score_of_sums)

@@ -26,7 +26,7 @@ from spic.training.checkpoint import Run
 from spic.training.distortion import Output, distill_loss
 from spic.training.features import FeatureSet
 from spic.training.precision import autocast, fast_dtype
-from spic.training.rate import ESTIMATORS
+from spic.training.rate import make_estimator
 from spic.training.schedule import BOTTLENECK
 
 DISTORTIONS = ("task", "distill")
@@ -41,7 +41,7 @@ Tick = Callable[[int, Tensor | None], None]
 @dataclass(frozen=True)
 class Options:
     """How one bottleneck is trained. step: of the quantiser. weight: lambda, the distortion (nats) that one bit per input
-    pixel may cost. steps: length of the training, in batches."""
+    pixel may cost. steps: length of the training, in batches; 0: the closed form as it is."""
 
     step: float
     weight: float
@@ -86,7 +86,7 @@ class Trainee(nn.Module):
     def __init__(self, bottleneck: Bottleneck, back: fx.GraphModule, options: Options, pixels: int, loss: Callable | None):
         super().__init__()
         self.bottleneck = bottleneck
-        self.estimator = ESTIMATORS[options.rate](bottleneck.encoder.pointwise.out_channels)
+        self.estimator = make_estimator(options.rate, bottleneck.encoder)
         self.options, self.pixels, self.loss = options, pixels, loss
         self.history = History(options.steps)
         self._back = [answers(back.eval().requires_grad_(False))]  # in a list: not a part that learns or is saved

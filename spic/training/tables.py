@@ -32,7 +32,7 @@ def encoded(encoder: nn.Module, features: Tensor) -> Iterator[Tensor]:
 
 def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Iterable[str]) -> dict[str, FrequencyTable]:
     """The tables of several kinds of an encoder's symbols, counted in one pass."""
-    counters = {kind: SymbolCounter(kind) for kind in kinds}
+    counters = {kind: SymbolCounter(kind, encoder.signed) for kind in kinds}
     for feature in encoded(encoder, features):
         symbols = quantize(feature, step).numpy()
         for counter in counters.values():
@@ -73,7 +73,7 @@ def write_point(bottleneck: Bottleneck, table: FrequencyTable, key: Key, root: P
         file.unlink(missing_ok=True)
     table.save(root / names["table"])
     encoder = bottleneck.encoder
-    geometry = {"stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels}
+    geometry = {"stride": encoder.stride, "channels": encoder.channels}
     entry = {"step": table.step, **geometry, **names, **settings}
     record_checksums(key[1], [*stale, *(root / name for name in names.values())], root)
     with catalogue():

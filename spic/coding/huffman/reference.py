@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from spic.coding.symbols import MAX_SYMBOL
 from spic.coding.tables import FrequencyTable
@@ -42,7 +43,7 @@ def _leaves(root):
 
 
 def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int]) -> bytes:
-    codes = [huffman_code(counts) for counts in table.distributions]
+    codes = _codes(table)
     bits = ""
     for context, symbol in zip(contexts, symbols):
         if symbol in codes[context]:
@@ -56,7 +57,7 @@ def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int
 
 
 def decode(table: FrequencyTable, contexts: Sequence[int], payload: bytes) -> list[int]:
-    codes = [{_binary(*code): symbol for symbol, code in huffman_code(c).items()} for c in table.distributions]
+    codes = _symbols(table)
     bits = "".join(f"{byte:08b}" for byte in payload)
     symbols, at = [], 0
     for context in contexts:
@@ -69,6 +70,18 @@ def decode(table: FrequencyTable, contexts: Sequence[int], payload: bytes) -> li
     if encode(table, contexts, symbols) != payload:
         raise StreamError("bytes left over, or a wrong filling of the last byte")
     return symbols
+
+
+@lru_cache(maxsize=4)
+def _codes(table: FrequencyTable) -> list[dict[int, tuple[int, int]]]:
+    """huffman_code of each distribution."""
+    return [huffman_code(counts) for counts in table.distributions]
+
+
+@lru_cache(maxsize=4)
+def _symbols(table: FrequencyTable) -> list[dict[str, int]]:
+    """The other way: of each distribution, code as text → symbol."""
+    return [{_binary(*code): symbol for symbol, code in codes.items()} for codes in _codes(table)]
 
 
 def _next_symbol(codes: dict[str, int], bits: str, at: int) -> tuple[int, int]:

@@ -122,8 +122,7 @@ def spread(owned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int]) -> bytes:
     """Symbols are put on a stack (the state and the bytes that overflow from it), the last one first."""
-    precision = choose_precision(table.distributions, len(symbols))
-    models = [_Model(counts, precision) for counts in table.distributions]
+    precision, models = _models(table, len(symbols))
     stack = _Stack()
     for context, symbol in zip(reversed(contexts), reversed(symbols)):
         model = models[context]
@@ -139,8 +138,7 @@ def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int
 
 
 def decode(table: FrequencyTable, contexts: Sequence[int], payload: bytes) -> list[int]:
-    precision = choose_precision(table.distributions, len(contexts))
-    models = [_Model(counts, precision) for counts in table.distributions]
+    precision, models = _models(table, len(contexts))
     stack = _Stack(payload)
     symbols = []
     for context in contexts:
@@ -156,6 +154,13 @@ def decode(table: FrequencyTable, contexts: Sequence[int], payload: bytes) -> li
     if stack.state or stack.rest or payload[:1] == b"\0":
         raise StreamError("bytes left over, or a wrong final state")
     return symbols
+
+
+@lru_cache(maxsize=4)
+def _models(table: FrequencyTable, n_symbols: int) -> tuple[int, list[_Model]]:
+    """Precision, and the model of each distribution, for images of n_symbols."""
+    precision = choose_precision(table.distributions, n_symbols)
+    return precision, [_Model(counts, precision) for counts in table.distributions]
 
 
 class _Model:
