@@ -222,6 +222,7 @@ class Batch:
     number: int = 0
     names: list[str] = field(default_factory=list)
     coded: list[Coded] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     can_wait: bool = True
 
     def parcel(self, header: StreamHeader) -> Parcel:
@@ -238,6 +239,8 @@ def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sen
         if picture is None:
             batch = _put(batch, coder, sender, report)
             continue
+        if picture.key and sender.took(picture.key):
+            continue
         if args.target_ms and picture.can_wait:
             sender.settle()
         number = choice.choose(sender.waiting_bytes())
@@ -251,6 +254,7 @@ def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sen
         choice.used(number, len(coded.payload), sum(coded.milliseconds.values()))
         batch.number, batch.can_wait = number, picture.can_wait
         batch.names.append(picture.name)
+        batch.keys += [picture.key] if picture.key else []
         batch.coded.append(coded)
         if len(batch.names) == args.batch:
             batch = _put(batch, coder, sender, report)
@@ -261,7 +265,7 @@ def _put(batch: Batch, coder: PictureCoder, sender: Sender, report: Report) -> B
     """Hand a batch over, if there is anything in it; returns the next, empty one."""
     if batch.names:
         try:
-            sender.put(batch.parcel(coder.half.points[batch.number].header), batch.can_wait)
+            sender.put(batch.parcel(coder.half.points[batch.number].header), batch.can_wait, batch.keys)
         except SpoolFull as error:
             for name in batch.names:
                 report.failure(name, str(error))
