@@ -280,8 +280,10 @@ def test_an_unreadable_video_is_one_line(tmp_path):
     pytest.importorskip("av", reason="needs PyAV: pip install av")
     (tmp_path / "film.mp4").write_bytes(b"no video" * 100)
     for name in (str(tmp_path / "film.mp4"), "/dev/video99"):
+        found = list(sources.sources([name, __file__], False, 1, None))
+        assert names(found) == [name, __file__], "what comes after it is not lost"
         with pytest.raises(SpicError, match="not a readable video") as error:
-            list(sources.sources([name], False, 1, None))
+            found[0].load()
         assert "\n" not in str(error.value)
 
 

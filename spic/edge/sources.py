@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -38,11 +39,23 @@ def sources(inputs: Sequence[str], follow: bool, every: int, fps: float | None) 
     """All of the inputs in order; with ``follow`` the folders come last, and are watched for ever."""
     for text in inputs:
         if is_video(text):
-            yield from video(text, every, fps)
+            yield from _to_its_end(text, video(text, every, fps))
         elif not (follow and Path(text).is_dir()):
             yield from map(_file, files(text))
     if follow:
         yield from watch([Path(text) for text in inputs if Path(text).is_dir()])
+
+
+def _to_its_end(text: str, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    """What cannot be read any more ends like a picture that cannot be loaded: the other inputs go on."""
+    try:
+        yield from pictures
+    except SpicError as error:
+        yield Picture(text, partial(_fail, error))
+
+
+def _fail(error: SpicError):
+    raise error
 
 
 def check(inputs: Sequence[str], follow: bool, every: int, fps: float | None) -> None:
