@@ -1,9 +1,9 @@
-"""The edge half on a CPU, one picture at a time, one thread: torch, ONNX, ONNX in whole numbers. Random weights.
+"""The edge half on a CPU, one picture at a time, one thread: torch, ONNX, ONNX in whole numbers; coders without numba.
 
     python bench/edge.py
     python bench/edge.py --networks narrow:resnet50/0.5 --after layer3.4 --output edge.json
 
-Each runs in a process of its own, and they take turns, so that what else the machine does hits all alike. Milliseconds are
+Weights are random. Each runs in a process of its own, and they take turns, so that what else the machine does hits all alike. Milliseconds are
 the median of the processor's time (and of the clock's); MB is what the process holds at most, imports included.
 """
 
@@ -152,6 +152,47 @@ def compare(network: str, after: str, channels: int, rounds: int) -> list[dict]:
     return [row | {"of_torch": rows[0]["ms"] / row["ms"]} for row in rows]
 
 
+# ---- coders -------------------------------------------------------------------------------------------------------
+
+FEATURES = {"S1, classification": (8, 4, 4), "S3, classification": (12, 7, 7), "S3, segmentation": (12, 32, 32)}
+"""Symbols of one picture of the scenes."""
+
+
+def code(pipe, plain: bool) -> None:
+    """Milliseconds of encoding a picture, by feature and coder."""
+    if plain:
+        sys.modules["numba"] = None  # as where it is not installed
+    import numpy as np
+
+    from spic.coding import CODERS, FrequencyTable, make_coder
+
+    counts = {symbol: 1 << 20 - 2 * symbol for symbol in range(10)}
+    rng, shares = np.random.default_rng(0), np.array(list(counts.values())) / sum(counts.values())
+    found = {}
+    for feature, shape in FEATURES.items():
+        symbols = rng.choice(len(counts), (1, *shape), p=shares)
+        for name in CODERS:
+            coder, times = make_coder(name, FrequencyTable(counts, 0.5)), []
+            for _ in range(12):
+                start = time.process_time()
+                coder.encode(symbols)
+                times.append(1e3 * (time.process_time() - start))
+            found[f"{feature}, {name}"] = statistics.median(times[2:])
+    pipe.send(found)
+
+
+def coders() -> list[dict]:
+    """A row for each feature and coder."""
+    context, found = multiprocessing.get_context("spawn"), []
+    for plain in (False, True):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=code, args=(theirs, plain))
+        process.start()
+        found.append(ours.recv())
+        process.join()
+    return [{"what": what, "numba_ms": found[0][what], "plain_ms": found[1][what]} for what in found[0]]
+
+
 def _run(args: argparse.Namespace) -> None:
     from machine import describe  # late: it loads torch, and the processes that measure import this file
 
@@ -162,8 +203,12 @@ def _run(args: argparse.Namespace) -> None:
         for row in compare(network, args.after, args.channels, args.rounds):
             rows.append(row)
             print(f"{row['network']:<22}{row['runtime']:<12}{row['ms']:>9.1f}{row['clock_ms']:>10.1f}{row['mb']:>8.0f}  {row['of_torch']:.2f}", flush=True)
+    print(f"{'encoding a picture':<34}{'numba ms':>10}{'plain ms':>10}")
+    coding = coders()
+    for row in coding:
+        print(f"{row['what']:<34}{row['numba_ms']:>10.3f}{row['plain_ms']:>10.3f}")
     if args.output:
-        write_json(args.output, {"machine": describe(), "after": args.after, "rows": rows})
+        write_json(args.output, {"machine": describe(), "after": args.after, "rows": rows, "coding": coding})
 
 
 if __name__ == "__main__":
