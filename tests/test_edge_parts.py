@@ -234,8 +234,23 @@ def test_a_watched_folder_gives_each_new_picture_once_and_only_when_it_is_whole(
     with pytest.raises(RuntimeError):  # the steps are through
         for picture in watched:
             given.append(picture and Path(picture.name).name)
-    assert [name for name in given if name] == ["new.jpg", "000.jpg"]
-    assert given.index("new.jpg") == 3, "two looks saw the same of it"
+    assert [name for name in given if name] == ["000.jpg", "001.jpg", "new.jpg", "000.jpg"]
+    assert [given[:place].count(None) for place, name in enumerate(given) if name] == [1, 1, 3, 7], "two looks saw the same of each"
+
+
+def test_the_spool_knows_which_files_were_taken(tmp_path):
+    spool = Spool(tmp_path / "spool", 256 << 10)
+    spool.put(parcel("one"), ["a", "b"])
+    spool.remove(spool.oldest())
+    with pytest.raises(SpoolFull):
+        spool.put(parcel("large", 1 << 20), ["c"])
+    spool.close()
+    again = Spool(tmp_path / "spool", 256 << 10)
+    assert [again.took(key) for key in "abc"] == [True, True, False]
+    for number in range(300):
+        again.put(parcel(str(number), 1), [f"{number}.jpg"])
+        again.remove(again.oldest())
+    assert not again.took("a") and not again.took("30.jpg") and again.took("299.jpg") and again.took("50.jpg"), "the last 262"
 
 
 @pytest.fixture
@@ -265,8 +280,10 @@ def test_an_unreadable_video_is_one_line(tmp_path):
     pytest.importorskip("av", reason="needs PyAV: pip install av")
     (tmp_path / "film.mp4").write_bytes(b"no video" * 100)
     for name in (str(tmp_path / "film.mp4"), "/dev/video99"):
+        found = list(sources.sources([name, __file__], False, 1, None))
+        assert names(found) == [name, __file__], "what comes after it is not lost"
         with pytest.raises(SpicError, match="not a readable video") as error:
-            list(sources.sources([name], False, 1, None))
+            found[0].load()
         assert "\n" not in str(error.value)
 
 
