@@ -13,8 +13,9 @@ docs/deploy.md, while by chance
     corrupted  a frame arrives damaged: 400, and the picture is sent again as it is
     repeated   the answer is thrown away and the request sent again: the same answer must come, and be counted once
 
-Told at the end: pictures answered once, failed, lost (neither), answered otherwise than at first, and by how much the server's
-own count differs since it was last started. Ends with code 1 unless the last three are 0.
+Told at the end: pictures answered once, failed, lost (neither), answered twice or otherwise than at first, and what the server itself
+counted since it was last started, beside the pictures that its edges had answers to (some of them may be of the server before, on
+their way when it was killed). Ends with code 1 if one is lost, twice or otherwise, or if the server counted more than those.
 """
 
 from __future__ import annotations
@@ -155,13 +156,13 @@ def run(args: argparse.Namespace) -> None:
     once = sum(ledger.answers[key] == 1 for key in keys)
     lost = sum(not ledger.answers[key] and key not in ledger.failed for key in keys)
     twice = sum(ledger.answers[key] > 1 for key in keys)
-    more = pictures - len(ledger.keys_of_this_server)
+    answered = len(ledger.keys_of_this_server)
     print(f"{args.pictures} pictures in {passed:.0f} s; faults: {', '.join(f'{count} {name}' for name, count in ledger.faults.items() if name)}")
     print(f"answered once {once}, failed and reported {len(ledger.failed)}, lost {lost}, twice {twice}, otherwise {ledger.otherwise}; "
-          f"the server since its last start: counted {pictures}, {more} more than its edges; {memory / 1e6:.0f} MB")
+          f"since its last start the server counted {pictures} pictures, its edges {answered}; {memory / 1e6:.0f} MB")
     for key, why in list(ledger.failed.items())[:5]:
         print(f"failed: {key}: {why}")
-    if lost or twice or ledger.otherwise:
+    if lost or twice or ledger.otherwise or pictures > answered:
         raise SystemExit(1)
 
 

@@ -37,14 +37,13 @@ HELD_OUT = 64
 class Inverter(nn.Module):
     """Symbols [B, C, h, w] -> RGB in 0..1 [B, 3, side, side]; twice as large at each step."""
 
-    def __init__(self, shape: tuple[int, ...], side: int, width: int = 96):
+    def __init__(self, shape: tuple[int, ...], side: int, width: int = 64):
         super().__init__()
         self.side = side
         layers, size, planes = [nn.Conv2d(shape[0], width, 3, padding=1), nn.ReLU()], shape[1], width
         while size < side:
             narrower = max(24, planes * 3 // 4)
-            layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(planes, narrower, 3, padding=1), nn.ReLU(),
-                       nn.Conv2d(narrower, narrower, 3, padding=1), nn.ReLU()]
+            layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(planes, narrower, 3, padding=1), nn.ReLU()]
             size, planes = 2 * size, narrower
         self.layers = nn.Sequential(*layers, nn.Conv2d(planes, 3, 3, padding=1))
 
@@ -140,8 +139,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--points", nargs="+", type=name, default=["S1/1", "S2/1", "S3/1"])
-    add("--pictures", type=positive, default=600, help="that the decoder is trained on")
-    add("--epochs", type=positive, default=12)
+    add("--pictures", type=positive, default=400, help="that the decoder is trained on")
+    add("--epochs", type=positive, default=10)
     add("--side", type=positive, default=64, help="pixels along a side of the restored picture")
     add("--output", type=Path, default=Path("inversion.png"))
     add("--seed", type=natural, default=0)
