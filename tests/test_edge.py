@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from spic.coding.stream import read_stream
 from spic.datasets.images import Preparation
 from spic.datasets.pictures import read_rgb
 from spic.edge import client as client_module
+from spic.edge import sources
 from spic.edge import sender as sender_module
 from spic.edge.bundle import Bundle
 from spic.edge.client import Away, Client, Denied, Refused
@@ -217,6 +219,29 @@ def test_pictures_wait_on_disk_while_the_server_is_away_and_go_in_order_when_it_
         code, rows, summary, _ = run(capsys, exported, address, "--spool", spool)
     assert code == 0 and summary["answered"] == 9 and len(server.counted) == 9
     assert [row["picture"] for row in rows] == sorted(map(str, pictures.iterdir()))
+
+
+def test_a_watched_folder_is_taken_once_over_restarts(exported, headers, capsys, tmp_path, monkeypatch):
+    draw(tmp_path / "in", 2)
+    server = Server(headers, stub)
+
+    def until(wanted):
+        """Looks until so many pictures are answered, then a person presses Ctrl-C."""
+        def pause(seconds):
+            if sum(server.counted.values()) >= wanted:
+                time.sleep(0.2)
+                raise KeyboardInterrupt
+            time.sleep(0.02)
+        return functools.partial(sources.watch, pause=pause)
+    watch = sources.watch
+    with serving(server) as address:
+        for wanted, add in ((2, 0), (3, 1)):
+            draw(tmp_path / "in", add, first=5)
+            monkeypatch.setattr(sources, "watch", until(wanted))
+            code, rows, _, _ = run(capsys, exported, address, tmp_path / "in", "--follow", *LATE, "--spool", tmp_path / "spool")
+            assert code == 130 and len(rows) == (2, 1)[add]
+            monkeypatch.setattr(sources, "watch", watch)
+    assert sum(server.counted.values()) == 3
 
 
 def test_a_server_that_goes_and_comes_back_in_the_middle(exported, headers, pictures, capsys):
