@@ -3,8 +3,9 @@
     python bench/edge.py
     python bench/edge.py --networks narrow:resnet50/0.5 --after layer3.4 --output edge.json
 
-Weights are random. Each runs in a process of its own, and they take turns, so that what else the machine does hits all alike. Milliseconds are
-the median of the processor's time (and of the clock's); MB is what the process holds at most, imports included.
+Weights are random. Each runs in a process of its own, and they take turns, so that what else the machine does hits all
+alike. Milliseconds are the median of the processor's time (and of the clock's); MB is what the process holds at most,
+imports included.
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ def _run(args: argparse.Namespace) -> None:
     for network in args.networks:
         for row in compare(network, args.after, args.channels, args.rounds):
             rows.append(row)
-            print(f"{row['network']:<22}{row['runtime']:<12}{row['ms']:>9.1f}{row['clock_ms']:>10.1f}{row['mb']:>8.0f}  {row['of_torch']:.2f}", flush=True)
+            print(f"{row['network']:<22}{row['runtime']:<12}{row['ms']:>9.1f}{row['clock_ms']:>10.1f}{row['mb']:>8.0f}  "
+                  f"{row['of_torch']:.2f}", flush=True)
     print(f"{'encoding a picture':<34}{'numba ms':>10}{'plain ms':>10}")
     coding = coders()
     for row in coding:

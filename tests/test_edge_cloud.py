@@ -33,7 +33,8 @@ def predictions_of_val(task, point, paths):
     benchmark, (_, height, width) = find(task, "scenes"), (3, *find(task, "scenes").image_size)
     traced = trace(benchmark.build_network(), torch.zeros(1, 3, height, width)).to(memory_format=torch.channels_last)
     (stretch,) = lay_roads(benchmark, traced, [point], (height, width), Settings("rans"))
-    images = torch.stack([benchmark.preparation(read_rgb(path)) for path in paths]).contiguous(memory_format=torch.channels_last)
+    images = torch.stack([benchmark.preparation(read_rgb(path))
+                          for path in paths]).contiguous(memory_format=torch.channels_last)
     (road,) = stretch.roads
     return road.cloud.receive(road.edge.send(stretch.front(images)).frames).logits.argmax(1).numpy()
 
@@ -57,12 +58,15 @@ def test_a_dozen_pictures_are_answered_as_val_counts_them(task, tmp_path, capsys
         (tmp_path / f"{number}.jpg").write_bytes(KINDS[task].jpeg(0, "val", number))
     paths = sorted(tmp_path.iterdir())
     with running(load_served([point], ["huffman", "rans"], torch.device("cpu"))) as client:
-        rows, summary = run(capsys, DICT_FILE, f"127.0.0.1:{client.port}", tmp_path, "--task", task, "--split_point", SPLIT[task],
+        rows, summary = run(capsys, DICT_FILE, f"127.0.0.1:{client.port}", tmp_path, "--task", task, "--split_point",
+                            SPLIT[task],
                             "--compress_factor", 1, "--batch", 4)
         assert client.metric("spic_pictures_total") == len(paths)
     assert [row["picture"] for row in rows] == [str(path) for path in paths] and summary["answered"] == len(paths)
-    same = [np.mean(as_classes(row["answer"]) == expected) for row, expected in zip(rows, predictions_of_val(task, point, paths), strict=True)]
-    assert np.mean(same) > 0.9999 if task == "segmentation" else same == [1] * len(paths), "rounding may turn one pixel of ten thousand"
+    pairs = zip(rows, predictions_of_val(task, point, paths), strict=True)
+    same = [np.mean(as_classes(row["answer"]) == expected) for row, expected in pairs]
+    least = 0.9999 if task == "segmentation" else 1.0  # rounding may turn one pixel of ten thousand
+    assert np.mean(same) >= least
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +85,10 @@ def test_a_bundle_over_a_real_cloud_with_a_token(exported, mine, tmp_path, capsy
         for point in points:
             chosen = ["--split_point", point.split_point, "--compress_factor", point.compress_factor]
             by_onnx, _ = run(capsys, exported, f"127.0.0.1:{client.port}", tmp_path, *chosen)
-            by_torch, _ = run(capsys, exported.parent / "dict.yaml", f"127.0.0.1:{client.port}", tmp_path, *chosen, "--benchmark", "mine")
-            assert [row["answer"]["top"][0]["class"] for row in by_onnx] == [row["answer"]["top"][0]["class"] for row in by_torch]
+            by_torch, _ = run(capsys, exported.parent / "dict.yaml", f"127.0.0.1:{client.port}", tmp_path, *chosen,
+                              "--benchmark", "mine")
+            first, second = ([row["answer"]["top"][0]["class"] for row in rows] for rows in (by_onnx, by_torch))
+            assert first == second
         monkeypatch.setenv("SPIC_TOKEN", "another one")
         assert main([str(exported), f"127.0.0.1:{client.port}", str(tmp_path), *map(str, chosen)]) == 2
         assert "refuses this token" in capsys.readouterr().err
@@ -91,7 +97,8 @@ def test_a_bundle_over_a_real_cloud_with_a_token(exported, mine, tmp_path, capsy
 def test_over_tls_the_certificate_counts(exported, mine, tmp_path):
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     try:
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "1", "-subj", "/CN=localhost",
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days",
+                        "1", "-subj", "/CN=localhost",
                         "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"needs openssl to make a certificate ({error})")

@@ -25,9 +25,11 @@ def test_what_an_edge_needs_loads_neither_torch_nor_a_compiler(module):
     assert not loaded(f"import {module}") & HEAVY
 
 
-@pytest.mark.parametrize("module", ["spic.protocol", "spic.datasets.pictures", "spic.edge.bundle", "spic.edge.runtime", "spic.edge.command"])
+@pytest.mark.parametrize("module", ["spic.protocol", "spic.datasets.pictures", "spic.edge.bundle", "spic.edge.runtime",
+                                    "spic.edge.command"])
 def test_the_edge_loads_no_torch_and_nothing_that_comes_with_it(module):
-    assert not loaded(f"import {module}") & {"torch", "torchvision", "triton", "numba", "scipy", "matplotlib", "yaml", "omegaconf",
+    assert not loaded(f"import {module}") & {"torch", "torchvision", "triton", "numba", "scipy", "matplotlib", "yaml",
+                                             "omegaconf",
                                              "safetensors", "onnxruntime", "urllib3", "av"}
 
 

@@ -43,13 +43,17 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", type=Path, help="what `spic export` wrote; or a dict.yaml, which runs by torch")
     add("server", metavar="SERVER", help="http://HOST[:PORT], https://HOST[:PORT], or HOST[:PORT]")
-    add("inputs", metavar="INPUT", nargs="*", help="pictures, folders, videos, cameras such as /dev/video0 (default: none, only what "
-        "waits in the spool is sent)")
-    add("--split_point", nargs="+", metavar="NAME", help="only points cut there (default: all of a bundle, S1 of a dict.yaml)")
-    add("--compress_factor", nargs="+", metavar="N", help="only points of these factors (default: all of a bundle, 0 of a dict.yaml)")
+    add("inputs", metavar="INPUT", nargs="*", help="pictures, folders, videos, cameras such as /dev/video0 (default: none, "
+        "only what waits in the spool is sent)")
+    add("--split_point", nargs="+", metavar="NAME",
+        help="only points cut there (default: all of a bundle, S1 of a dict.yaml)")
+    add("--compress_factor", nargs="+", metavar="N",
+        help="only points of these factors (default: all of a bundle, 0 of a dict.yaml)")
     for name, value in FROM_TORCH.items():
-        add(f"--{name}", choices=CODERS if name == "coder" else None, help=f"of the points, with a dict.yaml (default: {value})")
-    add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml (default: the shipped or official one)")
+        add(f"--{name}", choices=CODERS if name == "coder" else None,
+            help=f"of the points, with a dict.yaml (default: {value})")
+    add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml (default: the shipped or "
+        "official one)")
     add("--target_ms", type=_above_zero, help="take the best point that answers a picture in time, as the link is now")
     add("--budget_kbps", type=_above_zero, help="take the best point that keeps to so many kbit/s")
     add("--batch", type=positive, default=1, help="pictures in a stream (default: %(default)s)")
@@ -58,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
     add("--fps", type=_above_zero, help="at most so many frames a second of a video or camera (default: all)")
     add("--spool", type=Path, help="a file that keeps what waits while the server is away (default: memory)")
     add("--spool_mb", type=positive, default=64, help="what the spool may grow to (default: %(default)s)")
-    add("--patience", type=_above_zero, help="seconds that the server may be away before this gives up (default: 60; for cameras and "
-        "--follow without end)")
+    add("--patience", type=_above_zero, help="seconds that the server may be away before this gives up (default: 60; for "
+        "cameras and --follow without end)")
     add("--timeout", type=_above_zero, default=30.0, help="seconds that one answer may take (default: %(default)s)")
     add("--token_file", type=Path, help=f"holds the server's token (default: the variable {TOKEN}, if it is set)")
     add("--ca", type=Path, help="certificates to believe, PEM (default: the system's)")
@@ -112,7 +116,8 @@ def _run(args: argparse.Namespace) -> None:
         report.close()
         spool.close()
     if report.failed:
-        raise SpicError(f"{report.failed} of {report.failed + report.answered} pictures failed; the first: {report.first_failure}")
+        raise SpicError(f"{report.failed} of {report.failed + report.answered} pictures failed; the first: "
+                        f"{report.first_failure}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -140,7 +145,8 @@ def _tell_what_waits(spool: Spool, report: Report, error: SpicError) -> None:
     if not pictures:
         raise error
     if spool.path:
-        raise SpicError(f"{error}; {pictures} pictures wait in {spool.path}: `spic edge BUNDLE SERVER --spool {spool.path}` sends them")
+        raise SpicError(f"{error}; {pictures} pictures wait in {spool.path}: `spic edge BUNDLE SERVER --spool {spool.path}` "
+                        "sends them")
     while parcel := spool.oldest():
         for picture in parcel.pictures:
             report.failure(picture, str(error))
@@ -195,7 +201,8 @@ def _from_torch(args: argparse.Namespace) -> Half:
         points = importlib.import_module("spic.points")
         network = importlib.import_module("spic.edge.network")
     except ImportError as error:
-        raise SpicError(f"{args.bundle}: runs by torch, which is not complete here ({error.name or error}); give a bundle instead") from None
+        raise SpicError(f"{args.bundle}: runs by torch, which is not complete here ({error.name or error}); give a bundle "
+                        "instead") from None
     task, benchmark, coder = (getattr(args, name) or value for name, value in FROM_TORCH.items())
     chosen = points.select(points.load_points(args.bundle.resolve()), task, benchmark, args.split_point or ["S1"],
                            args.compress_factor or ["0"])
@@ -209,7 +216,8 @@ def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice
     if args.budget_kbps:
         return WithinBudget(points, coder.warm, args.budget_kbps)
     if len(points) > 1 and args.inputs:
-        raise SpicError(f"{args.bundle}: holds {len(points)} points ({', '.join(point.name for point in points)}): choose one with "
+        names = ", ".join(point.name for point in points)
+        raise SpicError(f"{args.bundle}: holds {len(points)} points ({names}): choose one with "
                         "--split_point and --compress_factor, or let --target_ms or --budget_kbps choose")
     return Fixed()
 
@@ -230,8 +238,9 @@ class Batch:
     def parcel(self, header: StreamHeader) -> Parcel:
         """The stream, under an id that stays the same however often it is sent."""
         payloads = [coded.payload for coded in self.coded]
-        return Parcel(str(uuid.uuid4()), write_stream(header, payloads), header.point, tuple(self.names), tuple(map(len, payloads)),
-                      tuple(coded.milliseconds for coded in self.coded), time.time())
+        times = tuple(coded.milliseconds for coded in self.coded)
+        return Parcel(str(uuid.uuid4()), write_stream(header, payloads), header.point, tuple(self.names),
+                      tuple(map(len, payloads)), times, time.time())
 
 
 def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sender: Sender, report: Report) -> None:

@@ -27,7 +27,8 @@ PING_SECONDS = 5.0
 class Sender(threading.Thread):
     """patience: seconds that the server may be away once nothing else can be done; infinite for cameras."""
 
-    def __init__(self, client: Client, spool: Spool, report: Report, headers: Sequence[StreamHeader], patience: float, link: Link | None = None):
+    def __init__(self, client: Client, spool: Spool, report: Report, headers: Sequence[StreamHeader], patience: float,
+                 link: Link | None = None):
         super().__init__(name="spic-sender", daemon=True)
         self.client, self.spool, self.report, self.headers = client, spool, report, headers
         self.patience, self.link = patience, link
@@ -46,7 +47,8 @@ class Sender(threading.Thread):
         self._checked = True
 
     def put(self, parcel: Parcel, can_wait: bool, keys: Sequence[str] = ()) -> None:
-        """Into the spool (see Spool.put), waiting for room where the source can wait. SpoolFull: no room; SpicError: sending has ended."""
+        """Into the spool (see Spool.put), waiting for room where the source can wait. SpoolFull: no room; SpicError: sending
+        has ended."""
         while True:
             with self._changed:
                 self._raise_error()

@@ -19,7 +19,8 @@ from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError, reason
 
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".y4m", ".hevc", ".h264", ".h265")
+VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".y4m", ".hevc", ".h264",
+          ".h265")
 POLL_SECONDS = 0.5
 """How often a watched folder is looked at. A file counts once two looks saw the same of it: it is written to its end."""
 
@@ -89,7 +90,8 @@ def files(text: str) -> list[Path]:
     path = Path(text)
     if not path.is_dir():
         return [path]
-    return sorted(Path(parent) / name for parent, _, names in os.walk(path) for name in names if name.lower().endswith(PICTURES))
+    return sorted(Path(parent) / name for parent, _, names in os.walk(path) for name in names
+                  if name.lower().endswith(PICTURES))
 
 
 def _file(path: Path) -> Picture:
@@ -149,4 +151,5 @@ def _frames(text: str) -> Iterator:
         with av.open(text, format="v4l2" if text.startswith("/dev/video") else None, timeout=(10.0, 10.0)) as container:
             yield from container.decode(video=0)
     except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
-        raise SpicError(f"{text}: not a readable video ({'no pictures in it' if isinstance(error, IndexError) else reason(error)})") from None
+        why = "no pictures in it" if isinstance(error, IndexError) else reason(error)
+        raise SpicError(f"{text}: not a readable video ({why})") from None

@@ -98,7 +98,7 @@ class Spool:
             raise SpoolFull(f"the spool is full ({self.path or 'in memory'}: {error})") from None
 
     def took(self, key: str) -> bool:
-        """Whether the file of this key was taken before, perhaps by an earlier run; the oldest of very many are forgotten."""
+        """Whether the file of this key was taken before, perhaps by an earlier run; of very many the oldest are forgotten."""
         return self._database.execute("SELECT 1 FROM taken WHERE key = ?", (_short(key),)).fetchone() is not None
 
     def oldest(self) -> Parcel | None:
@@ -122,7 +122,8 @@ class Spool:
 
     def waiting(self) -> tuple[int, int]:
         """(pictures, bytes) that wait."""
-        rows = self._database.execute("SELECT length(body), about FROM parcels WHERE number > ?", (self._passed,)).fetchall()
+        rows = self._database.execute("SELECT length(body), about FROM parcels WHERE number > ?",
+                                      (self._passed,)).fetchall()
         return sum(len(json.loads(about)[1]) for _, about in rows), sum(size for size, _ in rows)
 
     def close(self) -> None:
