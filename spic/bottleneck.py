@@ -5,9 +5,10 @@ The published form, "separable", gives no negative number:
     encoder: depthwise 3x3 stride s -> BN -> ReLU -> 1x1 to `channels` -> BN -> ReLU        (then quantised, coded)
     decoder: 1x1 transposed -> BN -> ReLU -> depthwise transposed k x k stride s -> BN -> last activation
 
-The form "linear" has a closed solution (spic.training.closed), and gives numbers of any sign:
+The form "linear" has a closed solution (spic.training.closed), and gives numbers of any sign; "rectified" is the same with
+a ReLU behind the encoder, so that what is small is not sent at all:
 
-    encoder: the lowest frequencies of each channel's map -> onto `channels` directions -> scaled, the mean's taken off
+    encoder: the lowest frequencies of each channel's map -> onto `channels` directions -> scaled, an offset taken off
     decoder: scaled back -> from the directions -> back to a map, the mean added -> last activation
 
 Features are [B, C, H, W], or [B, H, W, C] (Swin), or tokens [B, N, D] (ViT: no neighbours in the plane, so 1x1 only and
@@ -28,7 +29,7 @@ from torch.nn import functional as F
 from spic.errors import SpicError
 
 ACTIVATIONS = ("relu", "none")
-SEPARABLE, LINEAR = FORMS = ("separable", "linear")
+SEPARABLE, LINEAR, RECTIFIED = FORMS = ("separable", "linear", "rectified")
 MAX_CHANNELS = 1 << 16
 
 
@@ -199,15 +200,14 @@ class Frequencies(nn.Module):
 
 
 class LinearEncoder(nn.Module):
-    """Feature -> [B, channels, h, w] of any sign, 0 for the mean of all features.
+    """Feature -> [B, channels, h, w] of any sign, or none below 0 where ``rectified``.
 
     directions: [channels, C]. scale, offset: [channels, h, w], so that one step of the quantiser suits all.
     """
 
-    signed = True
-
-    def __init__(self, planes: Planes, channels: int, stride: int):
+    def __init__(self, planes: Planes, channels: int, stride: int, rectified: bool = False):
         super().__init__()
+        self.signed = not rectified
         self.planes, self.stride, self.frequencies = planes, stride, Frequencies(planes, stride)
         self.channels, self.shape = channels, (channels, *self.frequencies.shape)
         self.directions = nn.Parameter(torch.zeros(channels, planes.plane[0]))
@@ -216,7 +216,8 @@ class LinearEncoder(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         frequencies = self.frequencies(self.planes.open(feature))
-        return torch.einsum("kc,bchw->bkhw", self.directions, frequencies) * self.scale - self.offset
+        y = torch.einsum("kc,bchw->bkhw", self.directions, frequencies) * self.scale - self.offset
+        return y if self.signed else y.relu()
 
 
 class LinearDecoder(nn.Module):
@@ -263,8 +264,7 @@ def make_bottleneck(shape: tuple[int, ...], channels: int, stride: int, geometry
 
     shape: of the feature of one image: (C, H, W), (H, W, C), tokens (N, D) or a vector (D,). geometry: a published one;
     None derives it from the stride. activation: "relu", or "none" for features with negative values. image_size: (H, W)
-    of the network's input, by which (H, W, C) is told from (C, H, W). form: one of FORMS; a linear one has no geometry but
-    its stride.
+    of the network's input, by which (H, W, C) is told from (C, H, W). form: one of FORMS; only a separable one has a geometry.
     """
     if form not in FORMS:
         raise SpicError(f"unknown form of bottlenecks {form!r}, choose from {', '.join(FORMS)}")
@@ -274,8 +274,9 @@ def make_bottleneck(shape: tuple[int, ...], channels: int, stride: int, geometry
         raise SpicError(f"{channels} channels: a bottleneck has 1 to {MAX_CHANNELS}")
     planes = Planes(tuple(shape), is_channels_last(tuple(shape), image_size))
     geometry = _geometry(shape, stride, geometry)
-    if form == LINEAR:
-        return Bottleneck(LinearEncoder(planes, channels, stride), LinearDecoder(planes, channels, stride, activation))
+    if form != SEPARABLE:
+        return Bottleneck(LinearEncoder(planes, channels, stride, form == RECTIFIED),
+                          LinearDecoder(planes, channels, stride, activation))
     return Bottleneck(Encoder(planes, channels, stride, geometry), Decoder(planes, channels, stride, geometry, activation))
 
 

@@ -6,8 +6,11 @@ z = M^(1/2) x an error counts alike in all directions, so the principal directio
 sent is guessed from what is: x = S M^(1/2) V L^-1 y, with L the variances of y (linear least squares). At each frequency y
 is scaled so that a change by 1 moves the logits by 1 (Euclidean, the classes' mean taken off): one step suits all.
 
-Behind the last layer but one this is the projection on the singular directions of the layer's weights. Source of the
-method: transform coding with a weighted error (Gersho and Gray, Vector Quantization and Signal Compression, 1992, ch. 8).
+Behind the last layer but one this is the projection on the singular directions of the layer's weights. There the form
+"rectified" does with far less, since of a thousand logits few say anything: each logit is a direction of its own (their mean
+taken off), and only what rises above a threshold is sent; the rest are taken for what they are on average.
+
+Source of the method: transform coding with a weighted error (Gersho and Gray, Vector Quantization and Signal Compression, 1992, ch. 8).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from spic.bottleneck import LINEAR, Bottleneck, Frequencies, Planes, is_channels_last, make_bottleneck
+from spic.errors import SpicError
 from spic.networks.cut import answers
 from spic.training.features import FeatureSet
 from spic.training.jobs import default_stride
@@ -30,6 +34,7 @@ PICTURES, PROBES = 256, 8
 MOST_NUMBERS = 1 << 28  # of derivatives, kept in memory
 ROUNDING = 1e-4  # of the largest logit: a smaller difference is none
 RIDGE = 1e-4
+SENT = 16  # logits of a picture, on average, by the form rectified
 LEAST_SCALE = 1e-3  # of the largest: what the logits do not feel at all is coded as 0 whatever its scale
 LEAST_VARIANCE = 1e-7  # of the largest: directions below it carry nothing
 
@@ -38,38 +43,89 @@ LEAST_VARIANCE = 1e-7  # of the largest: directions below it carry nothing
 class Directions:
     """What a closed form is cut out of: all directions, the most important first.
 
-    mean: [C, H, W] of the feature. encoder: [K, C]. decoder: [C, K]. scale: [K, h, w].
+    form: of the bottleneck. mean: [C, H, W] of the feature. encoder: [K, C]. decoder: [C, K]. scale, offset: [K, h, w].
     """
 
+    form: str
     planes: Planes
     stride: int
     mean: Tensor
     encoder: Tensor
     decoder: Tensor
     scale: Tensor
+    offset: Tensor
 
 
-def find_directions(data: FeatureSet, back: fx.GraphModule, stride: int | None = None, seed: int = 0) -> Directions:
+def find_directions(data: FeatureSet, back: fx.GraphModule, form: str = LINEAR, stride: int | None = None, seed: int = 0
+                    ) -> Directions:
     """The directions of a feature for the rest of its network.
 
     data: features of whole pictures, float32. back: as ``spic.networks.cut`` gives it. stride: how many times fewer
     frequencies than cells are kept along a side; None: one alone where the rest does nothing but take the mean of each
-    map, else what suits the feature.
+    map, else what suits the feature. SpicError: the form does not suit what lies behind.
     """
     planes = Planes(data.shape, is_channels_last(data.shape, data.image_size))
     back = answers(back.eval().requires_grad_(False))
     stride = stride or (max(planes.plane[1:]) if _takes_means(back, data, planes) else default_stride(data.shape))
     frequencies = Frequencies(planes, stride)
-    slopes = _slopes(back, data, planes, frequencies, seed)
+    affine = _is_affine(back, data)
+    slopes = _slopes(back, data, planes, frequencies, seed, affine)
+    mean = (sum(planes.open(part.double()).sum(0) for part in data.features.split(BATCH)) / len(data)).float()
+    lowest = frequencies(mean[None])[0]
+    if form == LINEAR:
+        encoder, decoder, scale = _principal(data, planes, frequencies, mean, slopes)
+        offset = torch.einsum("kc,chw->khw", encoder, lowest) * scale
+    elif affine and lowest[0].numel() == 1:
+        encoder = slopes[:, :, 0, 0] / math.sqrt(len(slopes))
+        decoder, scale = torch.linalg.pinv(encoder.double(), rtol=ROUNDING).float(), torch.ones(len(slopes), 1, 1)
+        offset = (_threshold(back, data) - _logits(back, planes.close(mean[None]))[0] + encoder @ lowest[:, 0, 0])[:, None, None]
+    else:
+        raise SpicError(f"the form {form} codes the network's answers, and behind this cut more follows than one linear layer; "
+                        f"use the form {LINEAR}, or a later cut")
+    return Directions(form, planes, stride, mean, encoder, decoder, scale, offset)
+
+
+def closed_form(directions: Directions, channels: int, activation: str) -> Bottleneck:
+    """The bottleneck of the first ``channels`` directions, in evaluation mode."""
+    planes, scale = directions.planes, directions.scale[:channels]
+    bottleneck = make_bottleneck(planes.shape, channels, directions.stride, None, activation, form=directions.form)
+    encoder, decoder = bottleneck.encoder, bottleneck.decoder
+    encoder.planes = decoder.planes = planes
+    with torch.no_grad():
+        encoder.directions.copy_(directions.encoder[:channels])
+        encoder.scale.copy_(scale)
+        encoder.offset.copy_(directions.offset[:channels])
+        decoder.directions.copy_(directions.decoder[:, :channels])
+        decoder.gain.copy_(1 / scale)
+        decoder.mean.copy_(directions.mean)
+    return bottleneck.eval()
+
+
+def _principal(data: FeatureSet, planes: Planes, frequencies: Frequencies, mean: Tensor, slopes: Tensor
+               ) -> tuple[Tensor, Tensor, Tensor]:
+    """Encoder [C, C], decoder [C, C] and scale [C, h, w] of the form linear."""
     felt = slopes.double().pow(2).sum(1).mean(0)  # [h, w]
     root = _root(torch.einsum("nchw,ndhw->cd", slopes, slopes).double() / len(slopes) / felt.numel())
-    mean = (sum(planes.open(part.double()).sum(0) for part in data.features.split(BATCH)) / len(data)).float()
     covariance = _covariance(data, planes, frequencies, mean, (felt / felt.sum()).float())
     variances, turned = torch.linalg.eigh(root @ covariance @ root)
     variances, turned = variances.flip(0), turned.flip(1)
     decoder = covariance @ root @ turned * torch.where(variances > LEAST_VARIANCE * variances[0], 1 / variances, 0)
     scale = torch.einsum("ck,nchw->nkhw", decoder.float(), slopes).pow(2).mean(0).sqrt()
-    return Directions(planes, stride, mean, (turned.T @ root).float(), decoder.float(), scale.clamp_min(LEAST_SCALE * scale.max()))
+    return (turned.T @ root).float(), decoder.float(), scale.clamp_min(LEAST_SCALE * scale.max())
+
+
+@torch.no_grad()
+def _logits(back: fx.GraphModule, feature: Tensor) -> Tensor:
+    """[B, K], the classes' mean taken off."""
+    logits = back(feature.float())[0]
+    return logits - logits.mean(1, keepdim=True)
+
+
+def _threshold(back: fx.GraphModule, data: FeatureSet) -> float:
+    """Above it rise ``SENT`` logits of a picture on average, or half of them where there are few."""
+    logits = torch.cat([_logits(back, part) for part in data.features[: BATCH * 32].split(BATCH)])
+    count = round(len(logits) * min(SENT, logits.shape[1] / 2))
+    return float(logits.flatten().topk(count).values[-1])
 
 
 def _takes_means(back: fx.GraphModule, data: FeatureSet, planes: Planes) -> bool:
@@ -94,12 +150,11 @@ def _is_affine(back: fx.GraphModule, data: FeatureSet) -> bool:
     return middle.ndim == 2 and _equal(2 * middle, low + high)
 
 
-def _slopes(back: fx.GraphModule, data: FeatureSet, planes: Planes, frequencies: Frequencies, seed: int) -> Tensor:
+def _slopes(back: fx.GraphModule, data: FeatureSet, planes: Planes, frequencies: Frequencies, seed: int, affine: bool) -> Tensor:
     """Rows g [N, C, h, w] with E g g' = J'J, J the derivatives of the logits (their mean taken off) by the frequencies.
 
     An affine rest has the same ones for all pictures, a row for each logit; else random signs are put on the logits.
     """
-    affine = _is_affine(back, data)
     room = max(1, MOST_NUMBERS // (PROBES * planes.plane[0] * math.prod(frequencies.shape)))
     count = 1 if affine else min(PICTURES, room, len(data))
     chosen = torch.arange(count) * len(data) // count
@@ -138,19 +193,3 @@ def _covariance(data: FeatureSet, planes: Planes, frequencies: Frequencies, mean
         rows = x.permute(1, 0, 2, 3).flatten(1)
         total += (rows @ rows.T).double()
     return total / len(data)
-
-
-def closed_form(directions: Directions, channels: int, activation: str) -> Bottleneck:
-    """The bottleneck of the first ``channels`` directions, in evaluation mode."""
-    planes, scale = directions.planes, directions.scale[:channels]
-    bottleneck = make_bottleneck(planes.shape, channels, directions.stride, None, activation, form=LINEAR)
-    encoder, decoder = bottleneck.encoder, bottleneck.decoder
-    encoder.planes = decoder.planes = planes
-    with torch.no_grad():
-        encoder.directions.copy_(directions.encoder[:channels])
-        encoder.scale.copy_(scale)
-        encoder.offset.copy_(torch.einsum("kc,chw->khw", encoder.directions, encoder.frequencies(directions.mean[None])[0]) * scale)
-        decoder.directions.copy_(directions.decoder[:, :channels])
-        decoder.gain.copy_(1 / scale)
-        decoder.mean.copy_(directions.mean)
-    return bottleneck.eval()

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import Benchmark, Whole, of_points
-from spic.bottleneck import LINEAR, Bottleneck, last_activation, make_bottleneck
+from spic.bottleneck import SEPARABLE, Bottleneck, last_activation, make_bottleneck
 from spic.coding.tables import KINDS
 from spic.datasets.apart import require_apart
 from spic.datasets.folder import Unlabelled
@@ -70,15 +70,15 @@ class Places:
         return self.runs / f"{job.name}.jsonl"
 
     def weights(self, job: Job) -> Path:
-        return self.output / file_names(*job.key)["weights"]
+        return self.output / file_names(*job.weights_key)["weights"]
 
 
 @dataclass(frozen=True)
 class Bench:
     """What the jobs of one network share: halves and features per cut, float32 ones of whole pictures to count symbols of.
 
-    backs, activations: cut -> the part behind it, the last activation that its features ask for. directions: (cut, stride as
-    the job says it) -> the closed form, of the linear jobs. network, pictures: change when the network's weights, or the
+    backs, activations: cut -> the part behind it, the last activation that its features ask for. directions: (cut, form,
+    stride as the job says it) -> the closed form, of the jobs that begin with one. network, pictures: change when the network's weights, or the
     pictures that are learned from, do.
     """
 
@@ -87,7 +87,7 @@ class Bench:
     training: dict[Cut, FeatureSet]
     counting: dict[Cut, FeatureSet]
     activations: dict[Cut, str]
-    directions: dict[tuple[Cut, int | None], Directions]
+    directions: dict[tuple[Cut, str, int | None], Directions]
     network: str
     pictures: str
     places: Places
@@ -183,8 +183,10 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
     traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
     source, threads = benchmark.source, parallel.cores()
     views = Views(dataset, *source.crops, window=source.window)
-    counting = compute(traced, cuts, Views(dataset, limit=source.counted), threads, torch.float32, weights=mark)
-    training = compute(traced, cuts, views, threads, weights=mark) if any(job.options.steps for job in jobs) else counting
+    counted = Views(dataset, limit=source.counted)
+    counting = compute(traced, cuts, counted, threads, torch.float32, weights=mark)
+    trains = any(job.options.steps for job in jobs) and (views.identity != counted.identity or views.window)
+    training = compute(traced, cuts, views, threads, weights=mark) if trains else counting
     activations = {cut: last_activation(training[cut].features) for cut in cuts}
     backs = _backs(traced, cuts, training[cuts[0]].image_size)
     return Bench(benchmark, backs, training, counting, activations, _directions(jobs, benchmark, counting, backs), mark,
@@ -192,10 +194,10 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
 
 
 def _directions(jobs: Sequence[Job], benchmark: Benchmark, counting: dict[Cut, FeatureSet], backs
-                ) -> dict[tuple[Cut, int | None], Directions]:
+                ) -> dict[tuple[Cut, str, int | None], Directions]:
     """Of the jobs that begin with them."""
-    wanted = dict.fromkeys((_cut_of(job, benchmark), job.stride) for job in jobs if job.form == LINEAR)
-    return {(cut, stride): find_directions(counting[cut], backs[cut], stride) for cut, stride in wanted}
+    wanted = dict.fromkeys((_cut_of(job, benchmark), job.form, job.stride) for job in jobs if job.form != SEPARABLE)
+    return {(cut, form, stride): find_directions(counting[cut], backs[cut], form, stride) for cut, form, stride in wanted}
 
 
 def _backs(traced: nn.Module, cuts: list[Cut], image_size: tuple[int, int]) -> dict[Cut, fx.GraphModule]:
@@ -246,16 +248,24 @@ def settled(job: Job, bench: Bench) -> Job:
     cut = bench.benchmark.cut_after(job)
     shape, benchmark = bench.training[cut].shape, bench.benchmark
     bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
-    most = bare.encoder.planes.plane[0]
-    if job.form == LINEAR and (job.channels or 0) > most:
-        raise SpicError(f"{job.name}: {job.channels} directions of a feature of {most} channels; choose at most so many")
-    stride = bench.directions[cut, job.stride].stride if job.form == LINEAR else job.stride or default_stride(shape)
-    return replace(job, stride=stride, channels=job.channels or default_channels(most, job.form),
-                   activation=job.activation or bench.activations[benchmark.cut_after(job)])
+    if job.form == SEPARABLE:
+        return replace(job, stride=job.stride or default_stride(shape),
+                       channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
+                       activation=job.activation or bench.activations[cut])
+    directions = bench.directions[cut, job.form, job.stride]
+    most = len(directions.encoder)
+    if (job.channels or 0) > most:
+        raise SpicError(f"{job.name}: {job.channels} channels, but there are {most} directions; choose at most so many")
+    return replace(job, stride=directions.stride, channels=job.channels or default_channels(most, job.form),
+                   activation=job.activation or "none")
 
 
 def new_bottleneck(job: Job, bench: Bench, image_size: tuple[int, int], shape: tuple[int, ...]) -> Bottleneck:
-    """The untrained bottleneck of a settled job that is not linear, with random weights under its seed."""
+    """The untrained bottleneck of a settled job: its closed form, or random weights under its seed where it has none."""
+    if job.form != SEPARABLE:
+        return closed_form(next(found for (cut, form, _), found in bench.directions.items()
+                                if (cut, form, found.stride) == (bench.benchmark.cut_after(job), job.form, job.stride)),
+                           job.channels, job.activation)
     torch.manual_seed(job.options.seed)
     return make_bottleneck(shape, job.channels, job.stride, bench.benchmark.geometry_of(job), job.activation, image_size)
 
@@ -264,8 +274,7 @@ def train_point(job: Job, bench: Bench, tick: Tick | None = None) -> Outcome:
     """Train one point and write its files; its outcome."""
     cut, settled_job = bench.benchmark.cut_after(job), settled(job, bench)
     training, counting = bench.training[cut], bench.counting[cut]
-    bottleneck = closed_form(bench.directions[cut, job.stride], settled_job.channels, settled_job.activation) \
-        if job.form == LINEAR else new_bottleneck(settled_job, bench, counting.image_size, counting.shape)
+    bottleneck = new_bottleneck(settled_job, bench, counting.image_size, counting.shape)
     if job.parent is not None:
         _start_from(bottleneck, bench.places.weights(replace(job, factor=job.parent)))
     run = Run(bench.places.run(job), identity_of(settled_job, bench))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from spic.bottleneck import FORMS, LINEAR, SEPARABLE
+from spic.bottleneck import FORMS, LINEAR, RECTIFIED, SEPARABLE
 from spic.errors import SpicError
 from spic.points import Key, location, supervised
 from spic.training.fit import Options
@@ -21,7 +21,8 @@ class Job:
     """One operating point to train. Attributes of an OperatingPoint mean what they mean there.
 
     stride, channels, activation: None leaves them to the feature. parent: the factor whose weights it starts from; None for
-    random ones, or for a linear bottleneck the closed form.
+    random ones, or for a form that has one the closed form. shares: the factor whose file of weights it uses, as closed forms
+    of several steps do that are the same but for their tables; None: its own.
     """
 
     task: str
@@ -36,6 +37,12 @@ class Job:
     cut: str | None = None
     activation: str | None = None
     form: str = SEPARABLE
+    shares: int | None = None
+
+    @property
+    def weights_key(self) -> Key:
+        """The point under whose name the weights lie."""
+        return *self.key[:3], self.factor if self.shares is None else self.shares
 
     @property
     def location(self) -> str:
@@ -98,14 +105,16 @@ class Curve:
             options = Options(float(step), float(weight), self.rate, distortion, length, self.batch_size, lr,
                               seed=place + 1000 * self.seed)
             yield Job(self.task, self.benchmark, self.split_point, self.first + place, options, *geometry[place],
-                      None if start is None else self.first + start, form=self.form, **self.more)
+                      None if start is None else self.first + start, form=self.form,
+                      shares=None if self.steps else self.first + geometry.index(geometry[place]), **self.more)
 
     def _check(self) -> None:
         where = f"{self.benchmark} {self.split_point}"
         if self.form not in FORMS:
             raise SpicError(f"{where}: unknown form {self.form!r}, choose from {', '.join(FORMS)}")
-        if not self.steps and self.form != LINEAR:
-            raise SpicError(f"{where}: only the form {LINEAR} has a closed solution; a {self.form} bottleneck needs steps")
+        if not self.steps and self.form == SEPARABLE:
+            raise SpicError(f"{where}: only the forms {LINEAR} and {RECTIFIED} have a closed solution; a {self.form} bottleneck "
+                            "needs steps")
         if bool(self.lambdas) == (not self.steps):
             raise SpicError(f"{where}: lambdas go with a training; without one (steps 0) the rates are those of several steps "
                             "of the quantiser")
@@ -143,7 +152,7 @@ def default_stride(shape: tuple[int, ...]) -> int:
 
 
 def default_channels(channels: int, form: str = SEPARABLE) -> int:
-    """Coded channels for a feature of so many; directions that carry little cost a linear bottleneck next to nothing."""
-    if form == LINEAR:
-        return min(channels, MOST_DIRECTIONS)
+    """Coded channels for a feature of so many, or of so many directions: those that carry little cost next to nothing."""
+    if form != SEPARABLE:
+        return min(channels, MOST_DIRECTIONS) if form == LINEAR else channels
     return min(channels, max(LEAST_CHANNELS, min(MOST_CHANNELS, channels // CHANNELS_SHARE)))

@@ -78,7 +78,7 @@ def write_outcome(trained: Bottleneck | Trainee, counting: FeatureSet, job: Job,
                     tables[best_tables(job.form, tables)], step, counting.pixels)
     shared = tables.pop(SHARED)
     note(log, rates)
-    write_point(bottleneck, shared, job.key, root, job.settings, about)
+    write_point(bottleneck, shared, job.key, root, job.settings, about, job.weights_key)
     write_tables(tables, root / file_names(*job.key)["table"], job.benchmark, root)
     return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else ())
 
