@@ -15,17 +15,15 @@ def scratch_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """A bundle of three points of the scenes at two split points, as a folder; made once."""
+    """A bundle of three points of a small network at two split points, as a folder beside their dict.yaml; made once."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"needs {name}: pip install '.[export]'")
-    from edge_cases import POINTS_EXPORTED, draw
+    from edge_cases import write_points
 
     from spic.export.command import export
     from spic.points import load_points
 
     folder = tmp_path_factory.mktemp("exported")
-    draw(folder / "pictures", 6)
-    points = load_points()
-    export([points["classification", "scenes", split, factor] for split, factor in POINTS_EXPORTED], folder / "bundle",
-           data=folder / "pictures", pictures=6)
+    points = load_points(write_points(folder))
+    export(list(points.values()), folder / "bundle", data=folder / "counted", pictures=4)
     return folder / "bundle"

@@ -1,4 +1,4 @@
-"""What tests of the edge share: a bundle of the scenes, pictures, and a small server that can be made to fail."""
+"""What tests of the edge share: a small network with operating points, pictures, and a server that can be made to fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,60 @@ from spic.coding.stream import StreamHeader, read_stream
 from spic.datasets.scenes.kinds import KINDS
 from spic.protocol import HEALTH, IDEMPOTENCY_KEY, POINTS, PREDICT
 
-POINTS_EXPORTED = (("S1", 0), ("S1", 1), ("S3", 1))
+NETWORK = """
+from torch import nn
+from spic.datasets.images import Preparation
+
+CLASSES = tuple("abcdefghij")
+PREPARATION = Preparation(72, 64)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 5, 4, 2), nn.BatchNorm2d(16), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        return self.head(self.body(self.stem(x)).mean((2, 3)))
+
+
+def make():
+    return Net()
+"""
+CUTS = {"early": ("stem", (16, 16, 16)), "late": ("body", (32, 8, 8))}
+CODED = (("early", 1), ("late", 0), ("late", 1))
+"""Split point and compress factor of the points, in the order of the network."""
+
+
+def write_points(folder: Path) -> Path:
+    """The dict.yaml of CODED: bottlenecks with random weights, tables counted on the pictures of ``draw``."""
+    import torch
+
+    from spic.bottleneck import make_bottleneck
+    from spic.coding import FrequencyTable
+    from spic.datasets.pictures import read_rgb
+    from spic.networks import cut, zoo
+    from spic.quantize import quantize
+    from spic.training.tables import write_point
+
+    (folder / "net.py").write_text(NETWORK)
+    entry = zoo.find(f"{folder / 'net.py'}:make")
+    images = torch.stack([entry.preparation(read_rgb(path)) for path in draw(folder / "counted", 4)])
+    for split, factor in CODED:
+        after, shape = CUTS[split]
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(factor)
+            bottleneck = make_bottleneck(shape, 4, 1 + factor)
+            feature = cut(entry.build(), after, images)[0](images)
+            bottleneck.train()(feature)
+            bottleneck.encoder.norm1.momentum = bottleneck.encoder.norm2.momentum = 1.0
+            bottleneck(feature)
+            symbols = quantize(bottleneck.eval().encoder(feature), 0.25)
+        write_point(bottleneck, FrequencyTable.from_symbols(symbols, 0.25), ("classification", "mine", split, factor), folder,
+                    {"network": f"{folder / 'net.py'}:make", "cut": after})
+    return folder / "dict.yaml"
 
 
 def draw(folder: Path, count: int, first: int = 0) -> list[Path]:

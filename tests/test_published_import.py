@@ -146,6 +146,16 @@ def test_a_second_run_changes_nothing_and_says_so(project):
     assert {path: path.stat().st_mtime_ns for path in dict_file.parent.rglob("*")} == times
 
 
+def test_a_part_of_the_files_imported_twice_is_still_that_part(project):
+    """It was told to hold none of the published files, because those it holds were in place."""
+    dict_file, copy = project
+    first = next(iter(load_points(dict_file).values()))
+    for kind in ("weights", "table"):
+        (copy / layout.Artefact(first, kind).name).unlink()
+    once, again = (import_published(str(copy), dict_file) for _ in range(2))
+    assert (once.written, again.written, again.present) == (2, 0, 2) and again.missing == once.missing and len(again.missing) == 2
+
+
 def test_an_interrupted_import_goes_on_where_it_stopped(project, monkeypatch):
     dict_file, copy = project
     real = source.read_files

@@ -28,33 +28,37 @@ LIMITS = Limits()
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser("spic cloud", description="Answer streams of edges over HTTP, with the predictions of val.py.")
+    parser = Parser("spic cloud", formatter_class=argparse.HelpFormatter,
+                    description="Answer streams of edges over HTTP, with the predictions of val.py (docs/deploy.md).")
     add = parser.add_argument
-    add("--benchmark", default=EMBEDDED, help="whose network and points")
-    add("--task", nargs="+", choices=TASKS, help="None: every task that the benchmark has points for")
-    add("--split_point", nargs="+", default=["all"])
-    add("--compress_factor", nargs="+", default=["all"])
-    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
-    add("--coder", nargs="+", choices=CODERS, default=list(CODERS))
-    add("--tables", choices=KINDS, default=SHARED)
-    add("--backbone_weights", type=Path, help="a state dict of the network; None: the shipped or official one")
-    add("--device", default="cpu", help="cpu, or cuda or cuda:N")
+    add("--benchmark", default=EMBEDDED, help="whose network and points (default: %(default)s)")
+    add("--task", nargs="+", choices=TASKS, help="default: every task that the benchmark has points for")
+    add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 ... or all (default: all)")
+    add("--compress_factor", nargs="+", default=["all"], help="0 1 2 ... or all (default: all)")
+    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
+    add("--coder", nargs="+", choices=CODERS, default=list(CODERS), help="default: all of them")
+    add("--tables", choices=KINDS, default=SHARED, help="of frequency tables (default: %(default)s)")
+    add("--backbone_weights", type=Path, help="a state dict of the network (default: torchvision's or the shipped one)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     add("--host", default="127.0.0.1", help="address to listen at; another than this machine's own needs --token_file and "
-        "--tls_cert, or --insecure")
-    add("--port", type=port, default=PORT, help="0: any that is free")
-    add("--token_file", type=Path, help="a file with the secret that clients must send; None: everyone is answered")
-    add("--tls_cert", type=Path, help="PEM file of the certificate, with its chain")
+        "--tls_cert, or --insecure (default: %(default)s)")
+    add("--port", type=port, default=PORT, help="0: any that is free (default: %(default)s)")
+    add("--token_file", type=Path, help="a file with the secret that clients must send (default: everyone is answered)")
+    add("--tls_cert", type=Path, help="PEM file of the certificate, with its chain (default: no TLS)")
     add("--tls_key", type=Path, help="PEM file of its key, without a password")
     add("--insecure", action="store_true", help="listen at any --host without token or TLS, as where a proxy does both")
     add("--try", dest="trial", action="store_true", help="the page may upload a picture: the edge half runs here, too")
-    add("--batch_ms", type=natural, default=round(LIMITS.batch_ms), help="how long a picture may wait for others of its point")
-    add("--queue", type=positive, default=LIMITS.queue, help="pictures that may wait; more are told to come again")
-    add("--pictures", type=positive, default=LIMITS.pictures, help="most of one request")
-    add("--body_mb", type=positive, default=LIMITS.body_bytes >> 20, help="MiB, most of one request")
-    add("--connections", type=positive, default=LIMITS.connections, help="open at a time")
-    add("--header_seconds", type=positive, default=round(LIMITS.header_seconds), help="for the headers of a request")
-    add("--read_seconds", type=positive, default=round(LIMITS.read_seconds), help="for a whole request to arrive")
-    add("--drain_seconds", type=positive, default=round(LIMITS.drain_seconds), help="for what was taken, when told to stop")
+    add("--batch_ms", type=natural, default=round(LIMITS.batch_ms), help="how long a picture may wait for others of its point "
+        "(default: %(default)s)")
+    add("--queue", type=positive, default=LIMITS.queue, help="pictures that may wait; more are told to come again (default: "
+        "%(default)s)")
+    add("--pictures", type=positive, default=LIMITS.pictures, help="most of one request (default: %(default)s)")
+    add("--body_mb", type=positive, default=LIMITS.body_bytes >> 20, help="MiB, most of one request (default: %(default)s)")
+    add("--connections", type=positive, default=LIMITS.connections, help="open at a time (default: %(default)s)")
+    for name, what in (("header", "the headers of a request"), ("read", "a whole request to arrive"),
+                       ("idle", "a connection without a request"), ("drain", "what was taken, when told to stop")):
+        add(f"--{name}_seconds", type=positive, default=round(getattr(LIMITS, f"{name}_seconds")), help=f"for {what} (default: "
+            "%(default)s)")
     return parser
 
 
@@ -120,7 +124,8 @@ def limits_of(args: argparse.Namespace) -> Limits:
     """What the options say of them."""
     if args.pictures > args.queue:
         raise SpicError(f"--pictures {args.pictures}: a request of so many never fits --queue {args.queue}; make them equal")
-    same = ("queue", "pictures", "connections", "batch_ms", "header_seconds", "read_seconds", "drain_seconds")
+    same = ("queue", "pictures", "connections", "batch_ms", "header_seconds", "read_seconds", "idle_seconds",
+            "drain_seconds")
     body = args.body_mb << 20
     return replace(LIMITS, body_bytes=body, memory_bytes=max(LIMITS.memory_bytes, 4 * body), **{name: getattr(args, name) for name in same})
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from spic.errors import SpicError
 from spic.record import Record, Results, read_results
+from spic.rivals.codecs import family
 from spic.rivals.features import FEATURE_CODECS
 from spic.rivals.learned.recipes import CURVES as LEARNED
 from spic.tasks import AGREEMENT, TASKS, Score
@@ -77,6 +78,14 @@ class Curve:
         """The same points at their payload bits (bpp) or all their bits (bpp_wire)."""
         points = [replace(point, bpp=point.at(rate)) for point in self.points]
         return replace(self, points=tuple(sorted(points, key=lambda point: point.bpp)))
+
+    def line(self) -> list[Point]:
+        """The points that a line may join: of a rival's several settings those that no other point beats."""
+        points, kept = self.drawable(), []
+        for point in points:
+            if self.pooled or not kept or point.accuracy > kept[-1].accuracy:
+                kept.append(point)
+        return kept
 
     def drawable(self) -> list[Point]:
         """Points with a finite accuracy and a rate that a logarithmic axis can show."""
@@ -161,7 +170,7 @@ def _name(record: Record) -> str:
         return record.curve
     if not record.codec:
         return record.split_point
-    codec = CODEC_NAMES.get(record.codec, record.codec)
+    codec = CODEC_NAMES.get(family(record.codec), record.codec)
     return f"{record.split_point} {codec}" if record.split_point else codec
 
 
@@ -176,6 +185,13 @@ def _by_curve(records: Iterable[Record]) -> dict[str, list[Record]]:
         for member in members:
             curves[" ".join([name, *(_variant(member, key) for key in varying)])].append(member)
     return dict(sorted(curves.items(), key=lambda item: _place(item[0], item[1][0])))
+
+
+def _setting(record: Record) -> str:
+    """The compress factor, the quality, or of a codec set otherwise its name and quality."""
+    if record.quality is None:
+        return str(record.compress_factor)
+    return f"{record.quality}" if family(record.codec) == record.codec else f"{record.codec} {record.quality}"
 
 
 def _variant(record: Record, key: str) -> str:
@@ -195,7 +211,7 @@ def _place(name: str, record: Record) -> tuple[int, str]:
 def _curve(name: str, records: list[Record], rate: str, sources: dict[int, str]) -> Curve:
     settings: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        settings[str(record.compress_factor if record.quality is None else record.quality)].append(record)
+        settings[_setting(record)].append(record)
     points = [_point(name, setting, members, rate, sources) for setting, members in settings.items()]
     return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)), _kind(records[0]))
 
@@ -231,8 +247,12 @@ def _point(name: str, setting: str, records: list[Record], rate: str, sources: d
 
 def _conditions(records: Iterable[Record]) -> list[str]:
     """Each codec's chroma format, settings and version, once."""
-    lines = {_name(record): f"{_name(record)}: chroma {record.chroma}, {record.settings}; "
-             + ", ".join(record.versions.values()) for record in records if record.codec}
+    lines = {}
+    for record in records:
+        if record.codec:
+            variant = "" if family(record.codec) == record.codec else f" ({record.codec})"
+            name = f"{_name(record)}{variant}"
+            lines[name] = f"{name}: chroma {record.chroma}, {record.settings}; {', '.join(record.versions.values())}"
     return [lines[name] for name in sorted(lines)]
 
 

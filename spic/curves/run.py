@@ -16,6 +16,7 @@ from spic.costs import costs_of_points, ready, sample
 from spic.errors import SpicError
 from spic.points import OperatingPoint
 from spic.record import Costs, Record, Results, read_results
+from spic.rivals import answer
 from spic.rivals import command as rivals
 from spic.rivals.codecs import find_codecs
 from spic.rivals.learned import command as learned
@@ -50,6 +51,7 @@ def measure(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pi
     more = {**pictures.options(), "per_image": folder / "rivals"}
     steps = [Results(tuple(with_costs)),
              _kept(folder / "rivals.json", *rivals.measure_rivals(benchmark, codecs=codecs, **more)),
+             _kept(folder / "answers.json", *answer.measure_answers(benchmark, **more)),
              _kept(folder / "learned.json", *learned.measure_learned(benchmark, **more))]
     for name in dict.fromkeys(features):
         found = rivals.measure_rivals(benchmark, features=name, **more)

@@ -116,7 +116,7 @@ class Client:
     def _content(self, response) -> bytes:
         """All of the answer, unless it is too long or takes too long: a byte now and then keeps no edge waiting."""
         deadline, parts, size = time.monotonic() + self._timeout, [], 0
-        for part in response.stream(1 << 16):
+        while part := response.read1(1 << 16):
             size += len(part)
             parts.append(part)
             if size > MOST_ANSWER_BYTES or time.monotonic() > deadline:

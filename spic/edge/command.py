@@ -38,31 +38,34 @@ FROM_TORCH = {"task": "classification", "benchmark": "scenes", "coder": "rans"}
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser("spic edge", description="Send pictures to a cloud, as the symbols of a split network, and take its answers.")
+    parser = Parser("spic edge", formatter_class=argparse.HelpFormatter,
+                    description="Send pictures to a cloud, as the symbols of a split network, and take its answers.")
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", type=Path, help="what `spic export` wrote; or a dict.yaml, which runs by torch")
     add("server", metavar="SERVER", help="http://HOST[:PORT], https://HOST[:PORT], or HOST[:PORT]")
-    add("inputs", metavar="INPUT", nargs="*", help="pictures, folders, videos, cameras (/dev/video0); none: only what waits in the spool")
-    add("--split_point", nargs="+", metavar="NAME", help="only points cut there; None: all of the bundle, S1 of a dict.yaml")
-    add("--compress_factor", nargs="+", metavar="N", help="only points of these factors; None: all of the bundle, 0 of a dict.yaml")
+    add("inputs", metavar="INPUT", nargs="*", help="pictures, folders, videos, cameras such as /dev/video0 (default: none, only what "
+        "waits in the spool is sent)")
+    add("--split_point", nargs="+", metavar="NAME", help="only points cut there (default: all of a bundle, S1 of a dict.yaml)")
+    add("--compress_factor", nargs="+", metavar="N", help="only points of these factors (default: all of a bundle, 0 of a dict.yaml)")
     for name, value in FROM_TORCH.items():
-        add(f"--{name}", choices=CODERS if name == "coder" else None, help=f"of the points, with a dict.yaml; None: {value}")
+        add(f"--{name}", choices=CODERS if name == "coder" else None, help=f"of the points, with a dict.yaml (default: {value})")
+    add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml (default: the shipped or official one)")
     add("--target_ms", type=_above_zero, help="take the best point that answers a picture in time, as the link is now")
     add("--budget_kbps", type=_above_zero, help="take the best point that keeps to so many kbit/s")
-    add("--batch", type=positive, default=1, help="pictures in a stream")
+    add("--batch", type=positive, default=1, help="pictures in a stream (default: %(default)s)")
     add("--follow", action="store_true", help="watch the folders for new pictures, for ever")
-    add("--every", type=positive, default=1, help="each so many frames of a video or camera")
-    add("--fps", type=_above_zero, help="at most so many frames a second of a video or camera")
-    add("--spool", type=Path, help="a file that keeps what waits while the server is away; None: memory")
-    add("--spool_mb", type=positive, default=64, help="what the spool may grow to")
-    add("--patience", type=_above_zero, help="seconds that the server may be away before this gives up; None: 60, for "
-        "cameras and --follow without end")
-    add("--timeout", type=_above_zero, default=30.0, help="seconds that one answer may take")
-    add("--token_file", type=Path, help=f"holds the server's token; None: the variable {TOKEN}, if it is set")
-    add("--ca", type=Path, help="certificates to believe, PEM; None: the system's")
+    add("--every", type=positive, default=1, help="each so many frames of a video or camera (default: %(default)s)")
+    add("--fps", type=_above_zero, help="at most so many frames a second of a video or camera (default: all)")
+    add("--spool", type=Path, help="a file that keeps what waits while the server is away (default: memory)")
+    add("--spool_mb", type=positive, default=64, help="what the spool may grow to (default: %(default)s)")
+    add("--patience", type=_above_zero, help="seconds that the server may be away before this gives up (default: 60; for cameras and "
+        "--follow without end)")
+    add("--timeout", type=_above_zero, default=30.0, help="seconds that one answer may take (default: %(default)s)")
+    add("--token_file", type=Path, help=f"holds the server's token (default: the variable {TOKEN}, if it is set)")
+    add("--ca", type=Path, help="certificates to believe, PEM (default: the system's)")
     add("--insecure", action="store_true", help="send the token over a connection that is not encrypted")
-    add("--threads", type=positive, help="of the network; None: one for each core, or OMP_NUM_THREADS")
-    add("--json", action="store_true", help="a JSON object for each picture, and one for the summary")
+    add("--threads", type=positive, help="of the network (default: OMP_NUM_THREADS, else one for each core)")
+    add("--json", action="store_true", help="print a JSON object for each picture, and one for the summary")
     return parser
 
 
@@ -168,7 +171,7 @@ def _patience(args: argparse.Namespace) -> float:
 def _half(args: argparse.Namespace) -> Half:
     if args.bundle.suffix in (".yaml", ".yml"):
         return _from_torch(args)
-    for name in FROM_TORCH:
+    for name in (*FROM_TORCH, "backbone_weights"):
         if getattr(args, name) is not None:
             raise SpicError(f"--{name}: a bundle says that itself; it is for a dict.yaml")
     bundle = Bundle.open(args.bundle)
@@ -196,7 +199,7 @@ def _from_torch(args: argparse.Namespace) -> Half:
     task, benchmark, coder = (getattr(args, name) or value for name, value in FROM_TORCH.items())
     chosen = points.select(points.load_points(args.bundle.resolve()), task, benchmark, args.split_point or ["S1"],
                            args.compress_factor or ["0"])
-    return network.TorchHalf(chosen, coder)
+    return network.TorchHalf(chosen, coder, args.backbone_weights)
 
 
 def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice:
@@ -221,6 +224,7 @@ class Batch:
     number: int = 0
     names: list[str] = field(default_factory=list)
     coded: list[Coded] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     can_wait: bool = True
 
     def parcel(self, header: StreamHeader) -> Parcel:
@@ -237,6 +241,8 @@ def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sen
         if picture is None:
             batch = _put(batch, coder, sender, report)
             continue
+        if picture.key and sender.took(picture.key):
+            continue
         if args.target_ms and picture.can_wait:
             sender.settle()
         number = choice.choose(sender.waiting_bytes())
@@ -250,6 +256,7 @@ def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sen
         choice.used(number, len(coded.payload), sum(coded.milliseconds.values()))
         batch.number, batch.can_wait = number, picture.can_wait
         batch.names.append(picture.name)
+        batch.keys += [picture.key] if picture.key else []
         batch.coded.append(coded)
         if len(batch.names) == args.batch:
             batch = _put(batch, coder, sender, report)
@@ -260,7 +267,7 @@ def _put(batch: Batch, coder: PictureCoder, sender: Sender, report: Report) -> B
     """Hand a batch over, if there is anything in it; returns the next, empty one."""
     if batch.names:
         try:
-            sender.put(batch.parcel(coder.half.points[batch.number].header), batch.can_wait)
+            sender.put(batch.parcel(coder.half.points[batch.number].header), batch.can_wait, batch.keys)
         except SpoolFull as error:
             for name in batch.names:
                 report.failure(name, str(error))

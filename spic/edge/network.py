@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,14 +15,15 @@ from spic.points import OperatingPoint
 
 
 class TorchHalf:
-    """As OnnxHalf, from operating points of one network; points cut at the same place share its front."""
+    """As OnnxHalf, from operating points of one network; points cut at the same place share its front. weights: a file with
+    the network's, None for the benchmark's."""
 
-    def __init__(self, points: Sequence[OperatingPoint], coder: str):
+    def __init__(self, points: Sequence[OperatingPoint], coder: str, weights: Path | None = None):
         benchmark = of_points(list(points))
         self.preparation = benchmark.preparation
         self._edges, fronts = [], {}
         for point in points:
-            edge = Edge.load(point, coder)
+            edge = Edge.load(point, coder, weights=weights)
             edge.front = fronts.setdefault(benchmark.cut_after(point), edge.front)
             self._edges.append(edge)
         self.points = [EdgePoint(edge.expected, edge.table) for edge in self._edges]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from spic.errors import SpicError
 from spic.parallel import sum_over_ranks
+from spic.training.gaussian import GaussianHyperprior
 
 LEAST_LIKELIHOOD = 1e-9
 HYPER_CHANNELS = 8
@@ -163,7 +164,8 @@ class Table(nn.Module):
         return -torch.log2(((1 - self.GEOMETRIC) * share + self.GEOMETRIC * tail.exp()).clamp_min(1e-12))
 
 
-ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table}
+ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table,
+              "gaussian": lambda channels: GaussianHyperprior(Density(HYPER_CHANNELS), _noisy, _bits, HYPER_CHANNELS, channels)}
 SIGNED = ("factorized", "l1", "table")
 
 
