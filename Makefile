@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 OPTIONAL := .venv-optional
-OPTIONAL_GROUPS := rivals,timm,edge,export,cloud
+OPTIONAL_GROUPS := rivals,timm,photos,edge,export,cloud
 OPTIONAL_TESTS := rivals_ edge export cloud_
 OPTIONAL_READY := $(OPTIONAL)/.ready
 
