@@ -1,0 +1,85 @@
+"""Contexts in the loop: what the CPU engines, and whoever asks for the contexts of known symbols, compile.
+
+Sums are made for a whole row of symbols before its first is decoded: all neighbours but those in the row itself are known
+by then, and the processor adds many columns, or images side by side, at once. `lanes` images lie side by side: entry
+[place × lanes + image]. Indices are unsigned, so that none is taken to count from the end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import int32, int64, uint64
+
+from spic.coding.compiled import inlined, kernel
+from spic.coding.contexts import MAX_DISTANCE, Selector, activity
+
+size_of = inlined(activity)
+
+
+def select_all(matrix: np.ndarray, selector: Selector) -> np.ndarray:
+    """The distribution of each symbol int32 [B, N]: int32 [B, N]."""
+    found = np.empty(matrix.shape, np.int32)
+    _select_all(matrix, *selector.arrays, found)
+    return found
+
+
+@inlined
+def _add(sums, at, sizes, source, count, weight):
+    at, source = uint64(at), uint64(source)
+    for j in range(uint64(count)):
+        sums[at + j] += weight * sizes[source + j]
+
+
+@inlined
+def add_neighbours(sums, sizes, channel, y, height, width, starts, neighbours, lanes):
+    """Add what the neighbours in the list give to the sums of row y of a channel."""
+    for k in range(starts[channel], starts[channel + 1]):
+        other, row, column, weight = neighbours[k, 0], y + neighbours[k, 1], int64(neighbours[k, 2]), neighbours[k, 3]
+        left, right = max(0, -column), min(width, width - column)
+        if 0 <= row < height and left < right:
+            source = (other * height + row) * width + left + column
+            _add(sums, left * lanes, sizes, source * lanes, (right - left) * lanes, weight)
+
+
+@inlined
+def begin_row(sums, bias, i, width, lanes):
+    """The sums of the `width` symbols from place i on are their biases."""
+    at = uint64(0)
+    for x in range(uint64(width)):
+        start = bias[uint64(i) + x]
+        for _ in range(lanes):
+            sums[at] = start
+            at += uint64(1)
+
+
+@inlined
+def spread_right(sums, x, sizes, i, channel, starts, neighbours, lanes):
+    """Tell the symbols to come in this row of the one at place i, column x; the sums reach MAX_DISTANCE beyond the row."""
+    for k in range(starts[channel], starts[channel + 1]):
+        _add(sums, (x - neighbours[k, 2]) * lanes, sizes, i * lanes, lanes, neighbours[k, 3])
+
+
+@inlined
+def chosen(total, first, classes, choices):
+    """The distribution of a sum."""
+    clipped = min(max(total, int32(0)), int32(len(classes) - 1))
+    return choices[uint64(first) + uint64(classes[uint64(clipped)])]
+
+
+@kernel
+def _select_all(matrix, planes, first, bias, classes, choices, cap, starts, outer, own_starts, inner, found):
+    channels, height, width = planes
+    sizes, sums = np.empty(matrix.shape[1], np.int32), np.empty(width, np.int32)
+    for image in range(len(matrix)):
+        for i in range(matrix.shape[1]):
+            sizes[i] = min(size_of(matrix[image, i]), cap)
+        i = 0
+        for channel in range(channels):
+            for y in range(height):
+                begin_row(sums, bias, i, width, 1)
+                add_neighbours(sums, sizes, channel, y, height, width, starts, outer, 1)
+                add_neighbours(sums, sizes, channel, y, height, width, own_starts, inner, 1)
+                for x in range(width):
+                    found[image, i] = chosen(sums[uint64(x)], first[i], classes, choices)
+                    i += 1
+
