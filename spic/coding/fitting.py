@@ -33,6 +33,8 @@ EXACT = 32
 """Larger symbols are put together by their bit length before distributions are clustered."""
 WORTH = 0.5
 """Of a parameter of a distribution: half the logarithm of the number of symbols that it is known by, as in Rissanen's rule."""
+ALONE = 16.0
+"""Bits that any distribution must save besides."""
 PRIOR = 4.0
 """So many symbols, distributed like those of all channels with such a sum, are added before that."""
 
@@ -204,11 +206,11 @@ def _merged(assigned: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _loss(first: np.ndarray, second: np.ndarray) -> float:
-    """Bits that it costs to share a distribution, less half the logarithm of the counts for each symbol of the smaller one."""
+    """Bits that it costs to share a distribution, less what the smaller one is worth."""
     both = first + second
     bits = _information(both) - _information(first) - _information(second)
     smaller = min(first, second, key=np.sum)
-    return bits - WORTH * (np.count_nonzero(smaller) + 1) * np.log2(smaller.sum() + 2)
+    return bits - WORTH * (np.count_nonzero(smaller) + 1) * np.log2(smaller.sum() + 2) - ALONE
 
 
 def _information(counts: np.ndarray) -> float:

@@ -211,7 +211,7 @@ class FrequencyTable:
         no lower bound on the bytes of one image: rANS starts from an empty state, on which a run of the most frequent
         symbol, the last ones of an image, can cost nothing."""
         at = np.nonzero(histogram)
-        return math.fsum((histogram[at] * self._prices[at]).tolist())
+        return math.fsum((histogram[at] * self.prices[at]).tolist())
 
     def count_escapes(self, symbols) -> int:
         """How many symbols [B, ...] have no count in the table."""
@@ -232,8 +232,8 @@ class FrequencyTable:
         return np.pad(self.dense_counts() == 0, ((0, 0), (0, BIT_LENGTHS)), constant_values=True)
 
     @cached_property
-    def _prices(self) -> np.ndarray:
-        """Bits of a symbol of each cell of a histogram."""
+    def prices(self) -> np.ndarray:
+        """Bits of a symbol of each cell of a histogram, float64 [distributions, width + BIT_LENGTHS]."""
         counts = np.pad(self.dense_counts(), ((0, 0), (0, BIT_LENGTHS)))
         prices = np.log2(counts.sum(axis=1, keepdims=True)) - np.log2(np.maximum(counts, 1))
         lengths = np.append(_bit_lengths(np.arange(self.width)), np.arange(BIT_LENGTHS))
