@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from spic.coding.contexts import Contexts, Neighbours
+from spic.coding.contexts import Contexts
+from spic.coding.neighbours import Neighbours
 from spic.coding.tables import FrequencyTable
 
 settings.register_profile("coding", deadline=None)  # kernels are compiled in whichever case comes first

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from spic.coding.clusters import cluster, prices
-from spic.coding.contexts import MAX_CAP, MAX_NEIGHBOURS, MAX_SUM, MAX_WEIGHT, Contexts, Neighbours
+from spic.coding.contexts import MAX_CAP, MAX_SUM, Contexts
+from spic.coding.neighbours import MAX_NEIGHBOURS, MAX_WEIGHT, Neighbours
 
 DISTRIBUTIONS = 64
 """The most of a table: more save hardly any bits, and cost the decoder memory."""

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from spic.coding.coder import Coder, make_coder
-from spic.coding.contexts import Contexts, Neighbours
+from spic.coding.contexts import Contexts
 from spic.coding.engine import CODERS
+from spic.coding.neighbours import Neighbours
 from spic.coding.stream import StreamHeader, read_stream, write_stream
 from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError

@@ -151,7 +151,7 @@ class Selection:
 
 @triton.jit
 def _size_of(symbol):
-    """What `activity` of contexts.py says."""
+    """What `activity` of neighbours.py says."""
     return symbol
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import int64
 
 from spic.coding.compiled import inlined, kernel
-from spic.coding.contexts import MAX_DISTANCE
+from spic.coding.neighbours import MAX_DISTANCE
 from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 from spic.coding.symbols import image_shape, symbol_matrix
 from spic.coding.tables import FrequencyTable

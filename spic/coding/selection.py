@@ -11,15 +11,15 @@ import numpy as np
 from numba import int32, int64, uint64
 
 from spic.coding.compiled import inlined, kernel
-from spic.coding.contexts import MAX_DISTANCE, Selector, activity
+from spic.coding.neighbours import activity
 
 size_of = inlined(activity)
 
 
-def select_all(matrix: np.ndarray, selector: Selector) -> np.ndarray:
-    """The distribution of each symbol int32 [B, N]: int32 [B, N]."""
+def select_all(matrix: np.ndarray, arrays: tuple) -> np.ndarray:
+    """The distribution of each symbol int32 [B, N], by the arrays of a selector: int32 [B, N]."""
     found = np.empty(matrix.shape, np.int32)
-    _select_all(matrix, *selector.arrays, found)
+    _select_all(matrix, *arrays, found)
     return found
 
 

@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 
 from spic.coding.clusters import cluster
-from spic.coding.contexts import MAX_BIAS, MAX_CAP, MAX_SUM, Contexts, Neighbours, Selector, array_to_json, by_place, planes_of
+from spic.coding.contexts import MAX_BIAS, MAX_CAP, MAX_SUM, Contexts, Selector, array_to_json, by_place, planes_of
+from spic.coding.neighbours import Neighbours
 from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, image_shape, symbol_matrix
 from spic.errors import SpicError
 from spic.files import write_whole

@@ -7,8 +7,8 @@ from numba import int32, int64, uint8, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK, TRUNCATED
 from spic.coding.compiled import inlined, kernel
-from spic.coding.contexts import MAX_DISTANCE
 from spic.coding.cpu import CpuEngine
+from spic.coding.neighbours import MAX_DISTANCE
 from spic.coding.huffman.tables import BURST, LOOKUP_BITS, HuffmanTables
 from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 
