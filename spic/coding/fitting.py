@@ -17,13 +17,18 @@ DISTRIBUTIONS = 64
 """The most of a table: more save hardly any bits, and cost the decoder memory."""
 OWN = ((0, -1), (-1, 0), (-1, 1), (-1, -1), (0, -2), (-2, 0))
 """(row, column) of the neighbours in a symbol's own channel."""
+HERE = (0, 0)
+AROUND = ((0, -1), (0, 1), (-1, 0), (1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+"""(row, column) of more symbols of an earlier channel that is taken: there, all sides are known."""
+MORE = 8
+"""The most of these."""
 EARLIER = 8
 """The most earlier channels whose symbol at the same place counts."""
-SIGNIFICANT = 20.0
+SIGNIFICANT = 10.0
 """An earlier channel is taken if it lowers the squared error by so many variances."""
 ZONES = 4
 """Rows and columns of zones with a bias of their own."""
-CLASSES = 32
+CLASSES = 64
 UNITS = 512
 """Of the sum, for an expected size of 1; fewer where sizes are large."""
 LEAST = 0.02
@@ -89,28 +94,43 @@ def _regress(sizes: np.ndarray) -> Weights:
     count = min(n, max(1, -(-SAMPLE // max(height * width, 1))))
     sample = sizes[np.arange(count) * n // count]
     centred = sample - _unzoned(_zoned(sample.mean(axis=0)), (height, width))
-    own = [_shifted(centred, row, column) for row, column in OWN]
-    at = centred.transpose(1, 0, 2, 3).reshape(channels, -1)
-    return [_weights(c, np.stack([plane[:, c].ravel() for plane in own]), at, sample[:, c].ravel()) for c in range(channels)]
+    planes = centred.transpose(1, 0, 2, 3)
+    moved = {place: _shifted(planes, *place).reshape(channels, -1) for place in {*OWN, *AROUND, HERE}}
+    return [_weights(c, moved, sample[:, c].ravel()) for c in range(channels)]
 
 
-def _weights(channel: int, own: np.ndarray, at: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int, int, float]]:
-    """own [own neighbours, L], at [channels, L]: what is known of each symbol, without its mean; sizes [L]: what it was."""
-    wanted, level = at[channel], sizes.mean()
+Place = tuple[int, int, int]
+"""Channel, row, column."""
+
+
+def _weights(channel: int, moved: dict[tuple[int, int], np.ndarray], sizes: np.ndarray) -> list[tuple[int, int, int, float]]:
+    """moved: what lies a row and a column from each symbol, [channels, L], without its mean; sizes [L]: what it was."""
+    wanted, level = moved[HERE][channel], sizes.mean()
+    places: list[Place] = [(channel, *place) for place in OWN]
+    own = np.stack([moved[row, column][other] for other, row, column in places])
     guess = level + _solved(own @ own.T, own @ wanted) @ own
     trust = 1 / np.maximum(guess, max(LEAST, level / 4))  # the variance of a count grows with its mean
-    known = np.concatenate([own, at[:channel]])
+    places, _ = _taken(places, [(other, *HERE) for other in range(channel)], EARLIER, moved, trust, wanted)
+    around = [(other, *place) for other, *_ in places[len(OWN):] for place in AROUND]
+    places, weights = _taken(places, around, MORE, moved, trust, wanted)
+    return [(*place, float(weight)) for place, weight in zip(places, weights)]
+
+
+def _taken(sure: list[Place], more: list[Place], most: int, moved, trust: np.ndarray, wanted: np.ndarray
+           ) -> tuple[list[Place], np.ndarray]:
+    """The places that are sure and at most so many others, each the one that then tells most; and the weights of all."""
+    places = sure + more
+    known = np.stack([moved[row, column][channel] for channel, row, column in places])
     gram, told = (known * trust) @ known.T, (known * trust) @ wanted
-    chosen = list(range(len(own)))
-    for _ in range(min(EARLIER, channel)):
+    chosen = list(range(len(sure)))
+    for _ in range(min(most, len(more))):
         rest = told - gram[:, chosen] @ _solved(gram[np.ix_(chosen, chosen)], told[chosen])
         gain = rest**2 / np.maximum(np.diag(gram), 1e-9)
         gain[chosen] = 0
         if gain.max() < SIGNIFICANT:
             break
         chosen.append(int(gain.argmax()))
-    places = [(channel, *place) for place in OWN] + [(other, 0, 0) for other in range(channel)]
-    return [(*places[k], float(w)) for k, w in zip(chosen, _solved(gram[np.ix_(chosen, chosen)], told[chosen]))]
+    return [places[k] for k in chosen], _solved(gram[np.ix_(chosen, chosen)], told[chosen])
 
 
 def _solved(gram: np.ndarray, told: np.ndarray) -> np.ndarray:

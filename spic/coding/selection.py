@@ -13,6 +13,8 @@ from numba import int32, int64, uint64
 from spic.coding.compiled import inlined, kernel
 from spic.coding.neighbours import activity
 
+LANES = 8
+"""Images side by side where all symbols are known."""
 size_of = inlined(activity)
 
 
@@ -66,20 +68,35 @@ def chosen(total, first, classes, choices):
     return choices[uint64(first) + uint64(classes[uint64(clipped)])]
 
 
-@kernel
-def _select_all(matrix, planes, first, bias, classes, choices, cap, starts, outer, own_starts, inner, found):
+@inlined
+def _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found, first, lanes,
+                  sizes, sums):
     channels, height, width = planes
-    sizes, sums = np.empty(matrix.shape[1], np.int32), np.empty(width, np.int32)
-    for image in range(len(matrix)):
-        for i in range(matrix.shape[1]):
-            sizes[i] = min(size_of(matrix[image, i]), cap)
-        i = 0
-        for channel in range(channels):
-            for y in range(height):
-                begin_row(sums, bias, i, width, 1)
-                add_neighbours(sums, sizes, channel, y, height, width, starts, outer, 1)
-                add_neighbours(sums, sizes, channel, y, height, width, own_starts, inner, 1)
-                for x in range(width):
-                    found[image, i] = chosen(sums[uint64(x)], first[i], classes, choices)
-                    i += 1
+    for i in range(uint64(matrix.shape[1])):
+        for lane in range(uint64(lanes)):
+            sizes[i * uint64(lanes) + lane] = min(size_of(matrix[uint64(first) + lane, i]), cap)
+    i = 0
+    for channel in range(channels):
+        for y in range(height):
+            begin_row(sums, bias, i, width, lanes)
+            add_neighbours(sums, sizes, channel, y, height, width, starts, outer, lanes)
+            add_neighbours(sums, sizes, channel, y, height, width, own_starts, inner, lanes)
+            at = uint64(0)
+            for _ in range(width):
+                row = rows[uint64(i)]
+                for lane in range(uint64(lanes)):
+                    found[uint64(first) + lane, uint64(i)] = chosen(sums[at], row, classes, choices)
+                    at += uint64(1)
+                i += 1
 
+
+@kernel
+def _select_all(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found):
+    sizes, sums = np.empty(matrix.shape[1] * LANES, np.int32), np.empty(planes[2] * LANES, np.int32)
+    whole = len(matrix) - len(matrix) % LANES
+    for first in range(0, whole, LANES):
+        _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found, first, LANES,
+                      sizes, sums)
+    for first in range(whole, len(matrix)):
+        _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found, first, 1,
+                      sizes, sums)
