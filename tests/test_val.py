@@ -99,6 +99,16 @@ def test_tables_change_the_bits_and_nothing_else(coder, tmp_path):
         assert position["bpp"] < (0.95 if coder == "rans" else 1.01) * shared["bpp"]
 
 
+def test_a_strength_saves_bits_and_0_changes_nothing(tmp_path):
+    arguments = ["--coder", "rans", "--tables", "context", "--split_point", "S3", "--compress_factor", "2"]
+    nearest, zero, chosen = (run("classification", tmp_path, *arguments, *rdo)
+                             for rdo in ((), ("--rdo", "0"), ("--rdo", "0.2")))
+    assert [zero[key] for key in ("bpp", "bpp_table", "scores", "inputs")] == [
+        nearest[key] for key in ("bpp", "bpp_table", "scores", "inputs")]
+    assert chosen["bpp"] < 0.9 * nearest["bpp"] and chosen["inputs"]["rdo"] == 0.2
+    assert chosen["scores"]["top1"] > nearest["scores"]["top1"] - 15
+
+
 def answers(path):
     """Image and prediction of every row."""
     with open(path) as file:
@@ -173,6 +183,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     (["--output", ""], "name a file or a folder"),
     (["--output", "x.txt"], "neither a .json or .csv file nor"),
     (["--compress", "1"], "unrecognized arguments: --compress"),
+    *((["--rdo", strength], "is not a number from 0 (off) on") for strength in ("-1", "inf", "nan", "much", "")),
 ])
 def test_a_wrong_command_ends_in_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
