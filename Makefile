@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 OPTIONAL := .venv-optional
+OPTIONAL_GROUPS := rivals,timm,edge,export,cloud
+OPTIONAL_TESTS := rivals_ edge export cloud_
 OPTIONAL_READY := $(OPTIONAL)/.ready
 
 .PHONY: run test test-optional train-scenes study figure-scenes figure-imagenet figure-coco clean
@@ -23,7 +25,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 test-optional: $(OPTIONAL_READY)
-	$(OPTIONAL)/bin/python -m pytest $(sort $(wildcard tests/test_rivals_*.py) $(shell grep -lw timm tests/test_*.py))
+	$(OPTIONAL)/bin/python -m pytest $(sort $(foreach of,$(OPTIONAL_TESTS),$(wildcard tests/test_$(of)*.py)) $(shell grep -lw timm tests/test_*.py))
 
 train-scenes: $(READY)
 	$(BIN)/spic backbone --benchmark scenes --task classification
@@ -61,7 +63,7 @@ $(OPTIONAL_READY): $(READY) pyproject.toml
 	  > `$(OPTIONAL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'`/of_venv.pth
 	$(OPTIONAL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'compressai>=1.2.8'
 	$(OPTIONAL)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  'av>=12' 'zstandard>=0.22' 'timm>=1.0' einops pandas pytorch-msssim torch-geometric
+	  -e '.[$(OPTIONAL_GROUPS)]' einops pandas pytorch-msssim torch-geometric
 	touch $(OPTIONAL_READY)
 
 clean:

@@ -94,13 +94,13 @@ def _run(args: argparse.Namespace) -> None:
     for name in tqdm(args.only or every_name(), "networks", disable=None):
         row = _row(name)
         rows.append(row)
+        if args.output:
+            write_json(args.output, {"machine": describe(), "networks": rows})
         said = row["refused"] or f"{row['size']:4d} px {row['places']:4d} places {len(row['failed']):3d} failed"
         tqdm.write(f"{name:45s} {said} {' '.join(row['failed'][:3])}", file=sys.stdout)
     served = [row for row in rows if not row["refused"]]
     print(f"{len(served)} of {len(rows)} networks traced; {sum(row['places'] for row in rows)} places, "
           f"{sum(len(row['failed']) for row in rows)} failed")
-    if args.output:
-        write_json(args.output, {"machine": describe(), "networks": rows})
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def _change(holder, key, rng: random.Random, strange: tuple) -> None:
 
 
 def _moved(value: int | float, rng: random.Random) -> int | float:
-    return rng.choice((-value, value + 1, value - 1, value * 10, value * 1_000_000, float(value), value * 0.5))
+    whole = (-value, value + 1, value - 1, value * 10, value * 1_000_000)
+    return rng.choice(whole if abs(value) > 1e300 else (*whole, float(value), value * 0.5))  # beyond, no float holds it
 
 
 # ---- archives ----------------------------------------------------------------------------------------------------

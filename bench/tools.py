@@ -23,11 +23,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from spic.rivals.codecs import CODECS, find_codecs
-from spic.datasets.images import to_rgb8
+from spic.datasets.pictures import to_rgb8
 from spic.rivals.video import pad_even, rgb_to_planes
 from spic.commands import guarded, positive
 from spic.datasets import scenes
-from spic.datasets.images import evenly_spread, read_rgb
+from spic.datasets.images import evenly_spread
+from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError
 from spic.report import aligned
 

@@ -1,7 +1,15 @@
 """The bottleneck unit: a small encoder on the edge, a small decoder in the cloud, for any feature of a network.
 
+The published form, "separable", gives no negative number:
+
     encoder: depthwise 3x3 stride s -> BN -> ReLU -> 1x1 to `channels` -> BN -> ReLU        (then quantised, coded)
     decoder: 1x1 transposed -> BN -> ReLU -> depthwise transposed k x k stride s -> BN -> last activation
+
+The form "linear" has a closed solution (spic.training.closed), and gives numbers of any sign; "rectified" is the same with
+a ReLU behind the encoder, so that what is small is not sent at all:
+
+    encoder: the lowest frequencies of each channel's map -> onto `channels` directions -> scaled, an offset taken off
+    decoder: scaled back -> from the directions -> back to a map, the mean added -> last activation
 
 Features are [B, C, H, W], or [B, H, W, C] (Swin), or tokens [B, N, D] (ViT: no neighbours in the plane, so 1x1 only and
 no stride). The last activation is ReLU as published, or none where features take negative values.
@@ -11,6 +19,7 @@ Source: Ahuja et al., CVPR 2023; Datta et al., ICPR 2022; the published geometry
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +29,7 @@ from torch.nn import functional as F
 from spic.errors import SpicError
 
 ACTIVATIONS = ("relu", "none")
+SEPARABLE, LINEAR, RECTIFIED = FORMS = ("separable", "linear", "rectified")
 MAX_CHANNELS = 1 << 16
 
 
@@ -97,10 +107,12 @@ class Planes:
 class Encoder(nn.Module):
     """Feature -> non-negative [B, channels, h, w]."""
 
+    signed = False
+
     def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry):
         super().__init__()
         incoming, (kernel, padding) = planes.plane[0], geometry.encoder
-        self.planes = planes
+        self.planes, self.stride = planes, stride
         self.depthwise = nn.Conv2d(incoming, incoming, kernel, stride, padding, groups=incoming, bias=False)
         self.norm1 = nn.BatchNorm2d(incoming)
         self.pointwise = nn.Conv2d(incoming, channels, 1, bias=False)
@@ -109,6 +121,11 @@ class Encoder(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         x = self.norm1(self.depthwise(self.planes.open(feature))).relu()
         return self.norm2(self.pointwise(x)).relu()
+
+    @property
+    def channels(self) -> int:
+        """That are coded."""
+        return self.pointwise.out_channels
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -149,10 +166,90 @@ class Decoder(nn.Module):
         return self.planes.close(decoded)
 
 
+def cosines(side: int, kept: int) -> Tensor:
+    """The ``kept`` lowest frequencies of the orthonormal discrete cosine transform (type II): [kept, side]."""
+    frequency, place = torch.arange(kept, dtype=torch.float64)[:, None], torch.arange(side, dtype=torch.float64)
+    waves = torch.cos(math.pi / side * (place + 0.5) * frequency) * math.sqrt(2 / side)
+    waves[0] /= math.sqrt(2)
+    return waves.float()
+
+
+class Frequencies(nn.Module):
+    """Between maps [B, C, H, W] and their lowest frequencies [B, C, ceil(H / stride), ceil(W / stride)].
+
+    A stride as large as the map leaves one number, its mean times sqrt(H W). Tokens have no neighbours and stay as they are.
+    """
+
+    def __init__(self, planes: Planes, stride: int):
+        super().__init__()
+        for name, side in zip(("rows", "columns"), planes.plane[1:]):
+            waves = torch.eye(side) if len(planes.shape) < 3 else cosines(side, -(-side // stride))
+            self.register_buffer(name, waves, persistent=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(h, w) of the frequencies that are kept."""
+        return len(self.rows), len(self.columns)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.rows @ maps @ self.columns.T
+
+    def back(self, frequencies: Tensor) -> Tensor:
+        """Frequencies -> maps, smoother where some were left out."""
+        return self.rows.T @ frequencies @ self.columns
+
+
+class LinearEncoder(nn.Module):
+    """Feature -> [B, channels, h, w] of any sign, or none below 0 where ``rectified``.
+
+    directions: [channels, C]. scale, offset: [channels, h, w], so that one step of the quantiser suits all.
+    """
+
+    def __init__(self, planes: Planes, channels: int, stride: int, rectified: bool = False):
+        super().__init__()
+        self.signed = not rectified
+        self.planes, self.stride, self.frequencies = planes, stride, Frequencies(planes, stride)
+        self.channels, self.shape = channels, (channels, *self.frequencies.shape)
+        self.directions = nn.Parameter(torch.zeros(channels, planes.plane[0]))
+        self.scale = nn.Parameter(torch.ones(self.shape))
+        self.offset = nn.Parameter(torch.zeros(self.shape))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        frequencies = self.frequencies(self.planes.open(feature))
+        y = torch.einsum("kc,bchw->bkhw", self.directions, frequencies) * self.scale - self.offset
+        return y if self.signed else y.relu()
+
+
+class LinearDecoder(nn.Module):
+    """Dequantised feature [B, channels, h, w] -> the feature for the back of the network.
+
+    gain: [channels, h, w]. directions: [C, channels]. mean: [C, H, W], of all features.
+    """
+
+    def __init__(self, planes: Planes, channels: int, stride: int, activation: str):
+        super().__init__()
+        self.planes, self.frequencies, self.activation = planes, Frequencies(planes, stride), activation
+        self.gain = nn.Parameter(torch.ones(channels, *self.frequencies.shape))
+        self.directions = nn.Parameter(torch.zeros(planes.plane[0], channels))
+        self.mean = nn.Parameter(torch.zeros(planes.plane))
+
+    def forward(self, y: Tensor) -> Tensor:
+        frequencies = torch.einsum("ck,bkhw->bchw", self.directions, y * self.gain)
+        y = self.frequencies.back(frequencies) + self.mean
+        return y.relu() if self.activation == "relu" else y
+
+    def place(self, decoded: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """What ``forward`` gave, as the back takes it; of a window of the feature no frequencies are known."""
+        if grid not in (None, tuple(self.planes.plane[1:])):
+            raise SpicError(f"a linear bottleneck for maps of {self.planes.plane[1:]} cannot learn on windows of {grid}; train "
+                            "the form separable")
+        return self.planes.close(decoded)
+
+
 class Bottleneck(nn.Module):
     """Encoder and decoder of one operating point; ``forward`` is the way through both without quantisation."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder):
+    def __init__(self, encoder: Encoder | LinearEncoder, decoder: Decoder | LinearDecoder):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -162,19 +259,24 @@ class Bottleneck(nn.Module):
 
 
 def make_bottleneck(shape: tuple[int, ...], channels: int, stride: int, geometry: Geometry | None = None,
-                    activation: str = "relu", image_size: tuple[int, int] | None = None) -> Bottleneck:
+                    activation: str = "relu", image_size: tuple[int, int] | None = None, form: str = SEPARABLE) -> Bottleneck:
     """The bottleneck for a feature.
 
     shape: of the feature of one image: (C, H, W), (H, W, C), tokens (N, D) or a vector (D,). geometry: a published one;
     None derives it from the stride. activation: "relu", or "none" for features with negative values. image_size: (H, W)
-    of the network's input, by which (H, W, C) is told from (C, H, W).
+    of the network's input, by which (H, W, C) is told from (C, H, W). form: one of FORMS; only a separable one has a geometry.
     """
+    if form not in FORMS:
+        raise SpicError(f"unknown form of bottlenecks {form!r}, choose from {', '.join(FORMS)}")
     if activation not in ACTIVATIONS:
         raise SpicError(f"unknown activation {activation!r}, choose from {', '.join(ACTIVATIONS)}")
     if not 0 < channels <= MAX_CHANNELS:
         raise SpicError(f"{channels} channels: a bottleneck has 1 to {MAX_CHANNELS}")
     planes = Planes(tuple(shape), is_channels_last(tuple(shape), image_size))
     geometry = _geometry(shape, stride, geometry)
+    if form != SEPARABLE:
+        return Bottleneck(LinearEncoder(planes, channels, stride, form == RECTIFIED),
+                          LinearDecoder(planes, channels, stride, activation))
     return Bottleneck(Encoder(planes, channels, stride, geometry), Decoder(planes, channels, stride, geometry, activation))
 
 

@@ -33,6 +33,8 @@ from spic.pipeline import Cloud, Edge, Stopwatch, make_halves
 from spic.points import OperatingPoint
 from spic.tasks import TASKS, Metric
 
+PLAIN = "plain_"
+"""Begins the names of the uncompressed network's columns in a row per image."""
 COUNTS = ("images", "payload_bytes", "wire_bytes", "uncoded_values")
 KEEP_SECONDS = 60.0
 """How often what is counted so far is written to disk."""
@@ -56,16 +58,19 @@ class Road:
     rows: list[dict] = field(default_factory=list)
     baseline: Metric | None = None  # of the uncompressed network, set when the data set is through
 
-    def travel(self, feature, targets: Tensor | None, reference: Tensor, names: list[str]) -> None:
-        """One batch: edge -> frames -> cloud -> metric. What is scored comes from the decoded bytes alone."""
+    def travel(self, feature, targets: Tensor | None, reference: Tensor, names: list[str], plain: list[dict]) -> None:
+        """One batch: edge -> frames -> cloud -> metric. What is scored comes from the decoded bytes alone.
+
+        plain: the uncompressed network's row of each image.
+        """
         sent = self.edge.send(feature)
         received = self.cloud.receive(sent.frames, sent.uncoded)
         if not torch.equal(sent.symbols.cpu(), received.symbols.cpu()):
             raise SpicError(f"{self.point.name}: decoded symbols differ from the encoded ones; please report this as a bug")
         check_numbers(received.logits, self.point.name)
-        self._count(sent, names, self.metric.update(received.logits, targets, reference))
+        self._count(sent, names, self.metric.update(received.logits, targets, reference), plain)
 
-    def _count(self, sent, names: list[str], scores: list[dict]) -> None:
+    def _count(self, sent, names: list[str], scores: list[dict], plain: list[dict]) -> None:
         table, symbols = self.edge.table, sent.symbols.cpu().numpy()
         histogram = table.histogram(symbols)
         self.histogram = histogram if self.histogram is None else self.histogram + histogram
@@ -74,9 +79,10 @@ class Road:
         if self.keep_rows:
             escaped = table.escapes_of(histogram) > 0  # rare: only then is it worth asking for each image
             escapes = [table.count_escapes(symbols[i:i + 1]) if escaped else 0 for i in range(len(names))]
-            for name, score, payload, frame, escape in zip(names, scores, sent.payload_bytes, sent.frames, escapes):
+            for i, (name, score, payload, frame) in enumerate(zip(names, scores, sent.payload_bytes, sent.frames)):
                 self.rows.append({"image": name, **score, "payload_bytes": payload, "frame_bytes": len(frame),
-                                  "escapes": escape, "bpp": payload * 8 / self.pixels})
+                                  "escapes": escapes[i], "bpp": payload * 8 / self.pixels,
+                                  **plain_columns(self.point.task, plain[i])})
 
     @property
     def device_name(self) -> str:
@@ -109,6 +115,11 @@ class Road:
         self.histogram = parallel.sum_over_ranks(torch.from_numpy(self.histogram)).numpy()
         add_up(self.metric)
         self.rows = parallel.interleave_over_ranks(self.rows)
+
+
+def plain_columns(task: str, row: dict) -> dict:
+    """What is kept of the uncompressed network's row of an image, so that both are scored on the same images."""
+    return {f"{PLAIN}{name}": row[name] for name in TASKS[task].summed if name in row}
 
 
 def add_up(metric: Metric) -> None:
@@ -232,10 +243,10 @@ def _rest(stretches: list[Stretch], features: list, targets, names, baseline: Me
         with stretches[-1].watch("baseline"):
             reference = stretches[-1].back(features[-1]).float()
         check_numbers(reference, "the uncompressed network")
-        baseline.update(reference, targets, reference)
+        plain = baseline.update(reference, targets, reference)
         for stretch, feature in zip(stretches, features):
             for road in stretch.roads:
-                road.travel(feature, targets, reference, names)
+                road.travel(feature, targets, reference, names, plain)
 
 
 @torch.inference_mode()

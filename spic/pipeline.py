@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -103,10 +103,11 @@ class Edge:
         weights: a file with the network's, None for the benchmark's. SpicError: a file missing or altered, no split.
         """
         device = torch.device(device)
-        half = _half(point, "front", weights)
-        bottleneck = load_half_bottleneck(point, half.bottleneck, "encoder")
+        half, benchmark = _half(point, "front", weights), of_points([point])
+        bottleneck = empty_bottleneck(point, benchmark, half.crossing, benchmark.image_size)
+        bottleneck = load_half_bottleneck(point, bottleneck, "encoder")
         table = load_table(point)
-        header = stream_header(point, coder, table, bottleneck, half.image_size)
+        header = stream_header(point, coder, table, bottleneck, benchmark.image_size)
         modules = (_ready(module, device) for module in (half.network, bottleneck.encoder))
         return cls(*modules, point.step, table, make_coder(coder, table, coder_device, device), header, device, rdo=rdo)
 
@@ -190,13 +191,8 @@ class Cloud:
     def load(cls, point: OperatingPoint, coder: str = "huffman", device: str | torch.device = "cpu",
              weights: Path | str | None = None, coder_device: str | None = None) -> Cloud:
         """The cloud of an operating point from its own files: the back's weights, the decoder's, and the table."""
-        device = torch.device(device)
-        half = _half(point, "back", weights)
-        bottleneck = load_half_bottleneck(point, half.bottleneck, "decoder")
-        table = load_table(point)
-        header = stream_header(point, coder, table, bottleneck, half.image_size)
-        modules = (_ready(module, device) for module in (bottleneck.decoder, half.network))
-        return cls(*modules, point.step, make_coder(coder, table, coder_device, device), header, device)
+        (cloud,) = load_clouds([point], [coder], device, weights, coder_device)
+        return cloud
 
     def open(self, header: bytes) -> None:
         """Begin a stream, whatever came before; a header of another point, table, coder or shape is a StreamError."""
@@ -225,11 +221,14 @@ class Cloud:
         reader = self._opened()
         place = reader.frames
         try:
-            payloads = reader.payloads(frames)
-            return torch.as_tensor(self.coder.decode(payloads, self.expected.shape))
+            return self.symbols(reader.payloads(frames))
         except StreamError:
             reader.frames = place
             raise
+
+    def symbols(self, payloads: Sequence[bytes]) -> Tensor:
+        """Payloads, taken out of their frames -> symbols int32 [B, channels, h, w]; a damaged one is a StreamError."""
+        return torch.as_tensor(self.coder.decode(payloads, self.expected.shape))
 
     def answer(self, symbols: Tensor, uncoded: tuple[Tensor, ...] = ()) -> Tensor:
         """Symbols -> float32 logits."""
@@ -243,6 +242,29 @@ class Cloud:
         if self._reader is None:
             raise SpicError("the cloud has seen no stream header yet, or the stream was closed; call open(header) first")
         return self._reader
+
+
+def load_clouds(points: Sequence[OperatingPoint], coders: Sequence[str], device: str | torch.device = "cpu",
+                weights: Path | str | None = None, coder_device: str | None = None) -> list[Cloud]:
+    """The clouds of operating points, one for each coder, each from its own files alone.
+
+    Points whose network is cut at one place share one back in memory, the coders of a point one decoder.
+    """
+    device, backs, clouds = torch.device(device), {}, []
+    for point in points:
+        benchmark = of_points([point])
+        place = point.task, benchmark.network, benchmark.cut_after(point)
+        if place not in backs:
+            backs[place] = _half(point, "back", weights)
+            _ready(backs[place].network, device)
+        bottleneck = empty_bottleneck(point, benchmark, backs[place].crossing, benchmark.image_size)
+        decoder = _ready(load_half_bottleneck(point, bottleneck, "decoder").decoder, device)
+        table = load_table(point)
+        for coder in coders:
+            header = stream_header(point, coder, table, bottleneck, benchmark.image_size)
+            clouds.append(Cloud(decoder, backs[place].network, point.step, make_coder(coder, table, coder_device, device),
+                                header, device))
+    return clouds
 
 
 def _for_coder(symbols: Tensor, coder: Coder):
@@ -306,11 +328,10 @@ def stream_header(point: OperatingPoint, coder: str, table: FrequencyTable, bott
 
 @dataclass(frozen=True)
 class Half:
-    """One half of a network with its own weights, and an empty bottleneck of the right shape."""
+    """One half of a network with its own weights; crossing: the shape of what one picture sends over the cut."""
 
     network: nn.Module
-    bottleneck: Bottleneck
-    image_size: tuple[int, int] = field(default=(0, 0))
+    crossing: tuple[int, ...]
 
 
 def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half:
@@ -319,15 +340,14 @@ def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half
         raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
                         "another split point")
     network, frontier = benchmark.half(point, which, weights)
-    crossing = single(frontier)
-    size = benchmark.image_size
-    return Half(network, empty_bottleneck(point, benchmark, crossing.shape, size), size)
+    return Half(network, single(frontier).shape)
 
 
 def empty_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],
                      image_size: tuple[int, int]) -> Bottleneck:
     """The untrained bottleneck of an operating point for a feature of this shape (without the batch)."""
-    return make_bottleneck(shape, point.channels, point.stride, benchmark.geometry_of(point), point.activation, image_size)
+    return make_bottleneck(shape, point.channels, point.stride, benchmark.geometry_of(point), point.activation, image_size,
+                           point.form)
 
 
 def load_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],

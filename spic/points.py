@@ -1,9 +1,11 @@
 """Operating points: what dict.yaml says, checked.
 
-    task -> benchmark -> split point -> compress factor -> step, stride, channels, weights, table [network, cut, activation]
+    task -> benchmark -> split point -> compress factor -> step, stride, channels, weights, table
+                                                           [network, cut, activation, form]
 
-``network``, ``cut`` and ``activation`` are optional and may stand at any level below the task; the innermost counts. Any
-name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers.
+``network``, ``cut``, ``activation`` and ``form`` are optional and may stand at any level below the task; the innermost
+counts. Any name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers,
+CS1, CS2, CS3 the closed form at the same places, which no training made.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from spic.bottleneck import ACTIVATIONS, MAX_CHANNELS
+from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, MAX_CHANNELS, SEPARABLE
 from spic.errors import SpicError, reason
 from spic.files import write_whole
 from spic.tasks import TASKS
@@ -31,6 +33,7 @@ MAX_FILE_BYTES = 4 << 20
 MAX_NODES = 50_000  # of a dict.yaml once its aliases are written out
 MAX_DEPTH = 20
 MAX_NAME = 120
+MAX_FACTOR = 2**31 - 1  # as on the command line: a factor is part of file names
 
 Key = tuple[str, str, str, int]
 """Task, benchmark, split point, compress factor."""
@@ -42,7 +45,7 @@ class OperatingPoint:
 
     root: the folder of its dict.yaml, which holds Weights/ and Freq_tab/. tables: the kind of ``table``. network: a name
     of the zoo, None for the benchmark's. cut: the node or module after which the network is cut, None for where the
-    benchmark puts the split point. activation: the decoder's last one.
+    benchmark puts the split point. activation: the decoder's last one. form: of the bottleneck (spic.bottleneck.FORMS).
     """
 
     task: str
@@ -59,6 +62,7 @@ class OperatingPoint:
     network: str | None = None
     cut: str | None = None
     activation: str = "relu"
+    form: str = SEPARABLE
 
     def with_tables(self, tables: str) -> OperatingPoint:
         """This point, which has a shared table, with the table of another kind that lies beside that one."""
@@ -79,13 +83,13 @@ class OperatingPoint:
 
     @property
     def location(self) -> str:
-        """S1 for S1 and US1: where the network is cut, apart from how the bottleneck was trained."""
+        """S1 for S1, US1 and CS1: where the network is cut, apart from how the bottleneck was made."""
         return location(self.split_point)
 
 
 def location(split_point: str) -> str:
-    """S1 for S1 and US1; another name stays as it is."""
-    return split_point[1:] if re.fullmatch(r"US\d+", split_point) else split_point
+    """S1 for S1, US1 and CS1; another name stays as it is."""
+    return split_point[1:] if re.fullmatch(r"[UC]S\d+", split_point) else split_point
 
 
 def supervised(split_point: str) -> bool:
@@ -98,6 +102,11 @@ def beside(path: Path, tables: str) -> Path:
     return path if tables == SHARED else path.with_suffix(f".{tables}{path.suffix}")
 
 
+def best_tables(form: str, kinds: Iterable[str]) -> str:
+    """Of these kinds of tables the one that suits a bottleneck: each number that a linear one gives has its own distribution."""
+    return next((kind for kind in ("position", "channel") if form == LINEAR and kind in kinds), SHARED)
+
+
 def check_root(root: Path = ROOT) -> None:
     """Before work whose results belong beside a dict.yaml: an installed package may lie where its user cannot write."""
     if not os.access(root, os.W_OK):
@@ -107,7 +116,7 @@ def check_root(root: Path = ROOT) -> None:
 
 _FILE_FIELDS = ("weights", "table")
 _POINT_FIELDS = ("step", "stride", "channels", *_FILE_FIELDS)
-_SETTINGS = ("network", "cut", "activation")
+_SETTINGS = ("network", "cut", "activation", "form")
 
 
 def load_points(path: Path = DICT_FILE) -> dict[Key, OperatingPoint]:
@@ -183,7 +192,7 @@ _LEVELS = ("task", "benchmark", "split point", "compress factor")
 
 def _entries(path: Path, tree, settings: Mapping = {}, keys: tuple = ()) -> Iterable[tuple[Key, dict]]:
     """(keys, entry) of each point, with the settings of the levels above it."""
-    where = ".".join(map(str, keys)) or "the file"
+    where = _dotted(keys) or "the file"
     if not isinstance(tree, dict):
         what = f"{_LEVELS[len(keys)]}s" if len(keys) < len(_LEVELS) else "names"
         raise SpicError(f"{path}: {where} must map {what} to entries, not be a {type(tree).__name__}")
@@ -197,12 +206,13 @@ def _entries(path: Path, tree, settings: Mapping = {}, keys: tuple = ()) -> Iter
 
 
 def _point(path: Path, keys: Key, entry: dict) -> OperatingPoint:
-    where = f"{path}: {'.'.join(map(str, keys))}"
+    where = f"{path}: {_dotted(keys)}"
     task, benchmark, split_point, factor = keys
     _require(task in TASKS, where, f"the task must be one of {', '.join(TASKS)}")
     for what, name in (("benchmark", benchmark), ("split point", split_point)):
         _require(is_name(name), where, f"the {what} must be a name of letters, digits, '.', '-' and '_', up to {MAX_NAME}")
-    _require(_whole(factor) and factor >= 0, where, "the compress factor must be a whole number")
+    _require(_whole(factor) and 0 <= factor <= MAX_FACTOR, where, "the compress factor must be a whole number from 0 to "
+             f"{MAX_FACTOR}")
     missing, foreign = set(_POINT_FIELDS) - set(entry), set(entry) - {*_POINT_FIELDS, *_SETTINGS}
     _require(not missing and not foreign, where, f"the keys must be exactly {', '.join(_POINT_FIELDS)} (and, if wanted, "
              f"{', '.join(_SETTINGS)})")
@@ -215,6 +225,7 @@ def _point(path: Path, keys: Key, entry: dict) -> OperatingPoint:
     for key in _FILE_FIELDS:
         _require(max(map(len, Path(entry[key]).parts)) <= 255, where, f"{key}: a file name of over 255 characters")
     _require(entry.get("activation", "relu") in ACTIVATIONS, where, f"activation must be one of {', '.join(ACTIVATIONS)}")
+    _require(entry.get("form", SEPARABLE) in FORMS, where, f"form must be one of {', '.join(FORMS)}")
     files = {key: path.parent / entry[key] for key in _FILE_FIELDS}
     return OperatingPoint(*keys, **{**entry, "step": float(entry["step"]), **files}, root=path.parent)
 
@@ -231,6 +242,11 @@ def _whole(value) -> bool:
 
 def _number(value) -> bool:
     return _whole(value) or isinstance(value, float)
+
+
+def _dotted(keys: Iterable) -> str:
+    """Keys in a message, whatever their length."""
+    return ".".join(str(key)[:MAX_NAME] for key in keys)
 
 
 def _require(condition: bool, where: str, message: str) -> None:

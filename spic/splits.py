@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from spic.commands import Parser, guarded, positive
 from spic.datasets import scenes
-from spic.datasets.images import JPEG_QUALITY, jpeg_bytes, read_rgb
+from spic.datasets.images import JPEG_QUALITY, jpeg_bytes
+from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_json
 from spic.networks import zoo

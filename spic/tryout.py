@@ -1,6 +1,7 @@
 """Sends one picture from edge to cloud and shows what crossed and what was answered: the command ``spic try``.
 
     spic try                                     a picture of the embedded scenes
+    spic try PHOTO                               a photo of your own: one of 1000 names, with spic-split[photos]
     spic try PHOTO --task segmentation           a photo of your own
     spic try PHOTO --points my_points/dict.yaml --benchmark own --split_point US1
 """
@@ -12,7 +13,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,15 +21,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from spic.benchmarks import EMBEDDED, Benchmark, find, of_points
+from spic.benchmarks import EMBEDDED, Benchmark, find, of_points, photos
 from spic.coding import CODERS
 from spic.coding.tables import KINDS
 from spic.commands import Parser, guarded
-from spic.datasets.images import JPEG_QUALITY, jpeg_bytes, read_rgb
+from spic.datasets.images import JPEG_QUALITY, jpeg_bytes
+from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.pipeline import Cloud, Edge
-from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.points import DICT_FILE, Key, OperatingPoint, best_tables, load_points, select
 from spic.tasks import TASKS, Answer
 
 MOST_TILES = 256
@@ -70,13 +72,13 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("photo", nargs="?", type=Path, metavar="PHOTO", help="a picture file; None: one of the embedded scenes")
     add("--task", choices=TASKS, default="classification")
-    add("--benchmark", default=EMBEDDED, help="whose network and points")
+    add("--benchmark", help=f"whose network and points; None: {photos.NAME} for a photo, where that is installed, else {EMBEDDED}")
     add("--network", help="only points of this network, by its name in dict.yaml")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
-    add("--split_point", default="S1")
+    add("--split_point", help="None: S1, or US1 where there is no other")
     add("--compress_factor", default="1")
     add("--coder", choices=CODERS, default="rans")
-    add("--tables", choices=KINDS, default=SHARED)
+    add("--tables", choices=KINDS, help="of frequency tables; None: those that suit the bottleneck")
     add("--backbone_weights", type=Path, help="a state dict of the network; None: the shipped or official one")
     add("--output", type=Path, default=Path("spic-try.png"), help="the figure")
     add("--json", action="store_true", help="print one JSON object instead of the text")
@@ -111,8 +113,16 @@ def _point(args: argparse.Namespace) -> OperatingPoint:
             raise SpicError(f"{args.points} lists no bottleneck of {args.network}: train one by `spic train --network "
                             f"{args.network} --cut NODE --data DIR` (`spic splits {args.network}` shows where to cut), then "
                             "name its dict.yaml with --points")
-    (point,) = select(points, args.task, args.benchmark, [args.split_point], [args.compress_factor])[:1]
-    return point.with_tables(args.tables)
+    benchmark = args.benchmark or _default_benchmark(args, points)
+    split = args.split_point or next((name for name in ("S1", "US1") if (args.task, benchmark, name) in {key[:3] for key in points}), "S1")
+    (point,) = select(points, args.task, benchmark, [split], [args.compress_factor])[:1]
+    return point.with_tables(args.tables or best_tables(point.form, KINDS))
+
+
+def _default_benchmark(args: argparse.Namespace, points: Iterable[Key]) -> str:
+    """1000 names for a person's own photo, where their network is at hand."""
+    there = args.photo and any(key[:2] == (args.task, photos.NAME) for key in points)
+    return photos.NAME if there and photos.installed() else EMBEDDED
 
 
 def _own_picture(benchmark: Benchmark) -> Image.Image:
@@ -181,7 +191,7 @@ def draw(trial: Trial, shown: Shown) -> bytes:
     picture, feature, answer = figure.subplots(1, 3, width_ratios=(1, 1, 1.1))
     picture.imshow(shown.pixels)
     picture.set_title(f"the edge's picture\nas JPEG {JPEG_QUALITY}: {trial.jpeg_bytes:,} bytes")
-    _draw_symbols(feature, shown.symbols)
+    _draw_symbols(feature, np.abs(shown.symbols))
     feature.set_title(f"what crosses: {'x'.join(map(str, trial.symbols))} integers\n"
                       f"{trial.sent_bytes:,} bytes ({trial.bpp:.4f} bits per pixel)")
     (_draw_overlay if shown.answer.classes is not None else _draw_bars)(answer, trial, shown)

@@ -123,7 +123,7 @@ def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = No
 def _measure(benchmark: Benchmark, dataset, weights: Path | None, points: list[OperatingPoint], settings: Settings) -> dict:
     """Run the points; returns point -> its road, counted over all processes."""
     network = benchmark.build_network(weights)
-    _check_training(points, network, dataset.image_size)
+    check_training(points, network, dataset.image_size)
     traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
     traced.to(settings.device, memory_format=torch.channels_last)
     stretches = lay_roads(benchmark, traced, points, dataset.image_size, settings)
@@ -131,7 +131,7 @@ def _measure(benchmark: Benchmark, dataset, weights: Path | None, points: list[O
     return {road.point: road for road in evaluate(stretches, dataset, baseline, settings)}
 
 
-def _check_training(points: list[OperatingPoint], network, image_size: tuple[int, int]) -> None:
+def check_training(points: list[OperatingPoint], network, image_size: tuple[int, int]) -> None:
     """A bottleneck whose file says behind which network it was trained, and at which size, is used for no other."""
     own = None
     for point in points:

@@ -46,7 +46,7 @@ EARLIER = Contexts(9, np.array([4, 12, 30], np.int32), np.array([[0, 1, 2, 3], [
                                          (2, 0, -1, 8, -1), (2, 1, 0, 0, 9)], np.int32).T))
 """Three channels, each with neighbours of another kind."""
 CONTEXT = FrequencyTable([{0: 90, 1: 9, 2: 1}, {0: 50, 1: 30, 2: 15, 3: 5}, {0: 5, 1: 5, 2: 5, 7: 2}, {1: 3, 9: 2, 10: 1}], 1.0,
-                         np.array([0, 1, 0]).reshape(3, 1, 1), EARLIER)
+                         np.array([0, 1, 0]).reshape(3, 1, 1), contexts=EARLIER)
 
 
 def draw(table: FrequencyTable, images: int, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -104,7 +104,7 @@ def context_tables(draw_value):
     contexts = Contexts(draw_value(st.integers(0, 255)), np.array(limits, np.int32), np.array(choices, np.int32).reshape(rows, -1),
                         np.array(bias, np.int32).reshape(-1, 1, 1), draw_value(neighbours(channels)))
     index = draw_value(st.lists(st.integers(0, rows - 1), min_size=channels, max_size=channels))
-    return FrequencyTable(counts, 0.5, np.array(index).reshape(-1, 1, 1), contexts)
+    return FrequencyTable(counts, 0.5, np.array(index).reshape(-1, 1, 1), contexts=contexts)
 
 
 @st.composite

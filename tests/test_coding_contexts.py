@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spic.coding import CODERS, FrequencyTable, make_coder
+from spic.coding.engine import coder_module
 from spic.coding.rdo import choose
+from spic.coding.symbols import folded
 from spic.coding.tables import SymbolCounter
 from spic.errors import SpicError
 
@@ -64,10 +66,10 @@ def changed(path: str, value) -> dict:
 
 
 @pytest.mark.parametrize("path, value, word", [
-    ("version", 3, "version 3, this program reads versions 1 and 2"),
-    ("version", 1, "unexpected or missing entries of version 1"),
-    ("context", None, "unexpected or missing entries of version 2"),
-    ("index", None, "missing entries of version 2"),
+    ("version", 3, "version 3, this program reads versions 1 to 2"),
+    ("version", 1, "unexpected or missing entries"),
+    ("context", None, "says nothing more than version 1"),
+    ("index", None, "an index goes with"),
     ("context", [], "context must have cap, limits"),
     ("context.cap", 256, "cap: 256"), ("context.cap", -1, "cap: -1"), ("context.cap", None, "context must have"),
     ("context.limits", [4, 4, 30], "ascending"), ("context.limits", [0, 12, 30], "limits"),
@@ -108,6 +110,22 @@ def test_a_context_table_for_another_shape_is_refused(shape):
             make_coder(name, CONTEXT).decode([b"\0"], shape)
 
 
+@pytest.mark.parametrize("name", CODERS)
+def test_symbols_with_a_sign_tell_by_their_magnitude(name):
+    """0, -1, 1, -2, 2 are coded as 0, 1, 2, 3, 4 and count as 0, 1, 1, 2, 2."""
+    table = FrequencyTable(CONTEXT.distributions, 1.0, CONTEXT.index, True, CONTEXT.contexts)
+    assert FrequencyTable.from_bytes(table.to_bytes()).digest == table.digest != CONTEXT.digest
+    symbols = np.random.default_rng(0).integers(-4, 5, (11, 3, 4, 5))
+    coder, selector = make_coder(name, table, threads=1), table.selector((3, 4, 5))
+    payloads = coder.encode(symbols)
+    assert (coder.decode(payloads, (3, 4, 5)) == symbols).all()
+    coded = folded(symbols).reshape(11, -1)
+    assert coder_module(name).encode(table, selector, coded[0].tolist()) == payloads[0]
+    sizes = abs(symbols[:, 0, :, :-1]).ravel()
+    found = selector.contexts(coded.astype(np.int32)).reshape(symbols.shape)[:, 0, :, 1:].ravel()
+    assert (found == np.searchsorted([4, 12, 30], 3 + 7 * sizes, side="right")).all()
+
+
 # ---- what fitting finds ------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +156,18 @@ def test_symbols_that_depend_on_nothing_get_one_distribution():
     table = FrequencyTable.from_symbols(symbols, 1.0, "context")
     shared = FrequencyTable.from_symbols(symbols, 1.0)
     assert len(table.distributions) <= 2 and table.cross_entropy(symbols) == pytest.approx(shared.cross_entropy(symbols), rel=0.01)
+
+
+def test_signed_symbols_can_be_counted_and_chosen():
+    rng = np.random.default_rng(0)
+    sign = rng.choice([-1, 1], (100, 3, 8, 10))
+    train, features = busy(100, 0) * sign, (busy(100, 1) * sign + rng.uniform(-0.4, 0.4, sign.shape)).astype(np.float32)
+    table, nearest = FrequencyTable.from_symbols(train, 1.0, "context", signed=True), np.round(features).astype(np.int32)
+    shared = FrequencyTable.from_symbols(train, 1.0, signed=True)
+    assert table.counts == shared.counts and table.cross_entropy(nearest) < 0.85 * shared.cross_entropy(nearest)
+    chosen = choose(features, nearest, table, 0.1)
+    assert (choose(features, nearest, table, 0.0) == nearest).all() and abs(chosen - nearest).max() == 1
+    assert table.cross_entropy(chosen) < table.cross_entropy(nearest) and chosen.min() < 0
 
 
 @pytest.mark.parametrize("shape", [(7,), (4, 9), (6, 1, 1), (2, 1, 12), (2, 12, 1), (2, 2, 3, 4)])

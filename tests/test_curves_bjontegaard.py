@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from curve_cases import curve, record, rival, write
 from spic.curves import paper, summaries
-from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, rising
+from spic.curves.bjontegaard import bd_accuracy, bd_rate, rate_at, risen, rising
 from spic.curves.comparison import read
 
 # the example that most published implementations carry; PSNR in place of accuracy
@@ -79,6 +79,23 @@ def test_rising_keeps_exactly_the_points_that_no_other_beats(markers):
     assert np.all(np.diff(rates) > 0) and np.all(np.diff(accuracies) > 0)
     for bpp, accuracy in markers:
         assert any(r <= bpp and a >= accuracy for r, a in zip(rates, accuracies))
+
+
+@given(st.lists(st.tuples(st.floats(1e-4, 10), st.floats(0, 100)), min_size=1, max_size=12))
+def test_pooling_keeps_every_point_s_weight_and_the_order(markers):
+    """Pool-adjacent-violators: rises, and where nothing violates the order nothing changes."""
+    rates, accuracies = risen(*zip(*markers), pool=True)
+    assert np.all(np.diff(rates) > 0) and np.all(np.diff(accuracies) > 0)
+    assert min(rate for rate, _ in markers) <= rates[0] * (1 + 1e-9) and rates[-1] <= max(markers)[0] * (1 + 1e-9)
+    again = risen(rates, accuracies, pool=True)
+    assert np.array_equal(again[0], rates) and np.array_equal(again[1], accuracies)
+
+
+def test_a_small_overlap_makes_no_delta():
+    low, high = curve("a", (0.1, 60.0), (0.2, 70.0)), curve("b", (0.3, 66.0), (0.5, 76.0))
+    for compute in (bd_rate, lambda a, b: bd_rate(b, a)):
+        assert compute(low, high).note == "overlap of 40%, less than 50%"
+    assert not bd_rate(low, curve("c", (0.3, 65.0), (0.5, 76.0))).note
 
 
 @pytest.mark.parametrize("other, note", [

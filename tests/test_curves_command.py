@@ -17,7 +17,7 @@ def test_figure_command_writes_all_five_files(tmp_path, capsys):
                    *(rival(quality=q, bpp=0.5 * q, top1=60.0 + q) for q in (1, 5, 13)))
     assert main(["figure", str(source), "--output", str(tmp_path / "out" / "scenes")]) == 0
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["scenes.bd.csv", "scenes.csv", "scenes.png", "scenes.svg", "scenes.txt"]
+    assert made == ["scenes.bd.csv", "scenes.csv", "scenes.png", "scenes.ratios.csv", "scenes.svg", "scenes.txt"]
     caption = (tmp_path / "out" / "scenes.txt").read_text()
     assert "JPEG: chroma 4:2:0" in caption and "BD-rate (%)" in caption
 
@@ -80,6 +80,7 @@ def steps(monkeypatch):
     monkeypatch.setattr(run.val, "measure_points", measure_points)
     monkeypatch.setattr(run.rivals, "measure_rivals", step("jpeg"))
     monkeypatch.setattr(run.learned, "measure_learned", step("Variational"))
+    monkeypatch.setattr(run.answer, "measure_answers", step("label"))
     monkeypatch.setattr(run, "costs_of_points", lambda benchmark, network, points, *rest: calls.append(("costs", {})) or
                         [Costs(edge_seconds=0.01 * (1 + p.compress_factor)) for p in points])
     return calls
@@ -90,13 +91,13 @@ def test_run_command_measures_points_and_rivals_then_draws(tmp_path, steps):
             "--features", "S1"]
     assert main([*argv, "--output", str(tmp_path / "f")]) == 0
     points = (tmp_path / "f.csv").read_text()
-    assert (tmp_path / "f.png").exists() and points.count("\n") == 1 + 6 + 3
-    assert all(f",{name}," in points for name in ("S1", "JPEG", "S1 JPEG", "Variational"))
+    assert (tmp_path / "f.png").exists() and points.count("\n") == 1 + 6 + 4
+    assert all(f",{name}," in points for name in ("S1", "JPEG", "S1 JPEG", "Variational", "Label"))
     assert "avif is missing: not here" in (tmp_path / "f.txt").read_text()
     assert "60.0" in (tmp_path / "f.links.csv").read_text(), "costs belong to their points"
-    assert [name for name, _ in steps] == ["classification", "costs", "scenes", "scenes", "scenes"]
+    assert [name for name, _ in steps] == ["classification", "costs", "scenes", "scenes", "scenes", "scenes"]
     assert all(options["limit"] == 1000 for name, options in steps if name != "costs")
-    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["costs.json", "features-S1.json", "learned.json", "rivals.json"]
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["answers.json", "costs.json", "features-S1.json", "learned.json", "rivals.json"]
 
 
 def test_costs_are_measured_again_when_the_points_or_their_results_are_others(tmp_path, steps):
@@ -120,7 +121,7 @@ def test_run_command_refuses_unknown_names_before_it_measures(tmp_path, monkeypa
     assert words in line
 
 
-@pytest.mark.parametrize("verb", ["bd", "links", "cost"])
+@pytest.mark.parametrize("verb", ["bd", "links", "cost", "ratios"])
 def test_table_commands_print_and_write(tmp_path, capsys, verb):
     source = write(tmp_path, record(), record(factor=1, bpp=0.2, top1=72.0), rival())
     assert main([verb, str(source), "--output", str(tmp_path / "table.csv")]) == 0

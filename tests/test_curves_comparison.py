@@ -7,7 +7,8 @@ import pytest
 
 from curve_cases import record, rival, write
 from spic.curves import summaries
-from spic.curves.comparison import compare, read
+from spic.curves.bjontegaard import rising
+from spic.curves.comparison import ANSWER, OURS, RIVAL, compare, kind_of, read
 from spic.errors import SpicError
 from spic.record import Costs, Results
 
@@ -23,6 +24,28 @@ def test_records_become_curves_sorted_by_rate(tmp_path):
 def test_wire_rate_counts_all_bytes(tmp_path):
     comparison = read([write(tmp_path, record(bpp=0.2))], "bpp_wire")
     assert comparison.curves[0].points[0].bpp == pytest.approx(0.3)
+
+
+def test_variants_of_a_codec_are_points_of_its_curve_and_its_best_make_the_line():
+    made = [rival("hevc", 41, bpp=0.1, top1=60.0), rival("hevc@50", 31, bpp=0.12, top1=66.0),
+            rival("hevc", 36, bpp=0.2, top1=65.0), rival("hevc-qp", 30, bpp=0.3, top1=70.0), rival("jpeg")]
+    (jpeg, hevc) = compare(Results(tuple(made))).curves
+    assert hevc.name == "HEVC" and [point.setting for point in hevc.points] == ["41", "hevc@50 31", "36", "hevc-qp 30"]
+    assert [point.setting for point in hevc.line()] == ["41", "hevc@50 31", "hevc-qp 30"] and hevc.kind == jpeg.kind == RIVAL
+
+
+def test_our_points_all_belong_to_the_line_and_are_pooled_where_they_fall():
+    made = [record(factor=i, bpp=bpp, top1=top1) for i, (bpp, top1) in enumerate([(0.1, 60.0), (0.2, 66.0), (0.8, 64.0)])]
+    (ours,) = compare(Results(tuple(made))).curves
+    assert ours.kind == OURS and len(ours.line()) == 3
+    rates, accuracies = rising(ours)
+    assert rates.tolist() == pytest.approx([0.1, 0.4]) and accuracies.tolist() == [60.0, 65.0]
+
+
+@pytest.mark.parametrize("name, kind", [("S1", OURS), ("S1 hyperprior", OURS), ("HEVC", RIVAL), ("S1 JPEG", RIVAL),
+                                        ("S3 hevc-tiles", RIVAL), ("Entropic Student", RIVAL), ("Label", ANSWER)])
+def test_a_name_tells_the_kind_of_a_curve(name, kind):
+    assert kind_of(name) == kind
 
 
 def test_coders_are_named_only_where_they_differ(tmp_path):

@@ -67,7 +67,7 @@ def test_the_same_figure_gives_the_same_bytes():
     assert first["png"].startswith(b"\x89PNG") and b"<svg" in first["svg"]
 
 
-# --- issue 15, item 22 -----------------------------------------------------------------------------------------------
+# --- axes, gaps, exits, colours -----------------------------------------------------------------------------------------------
 
 
 @given(st.floats(-6, 2), st.floats(0.01, 6))

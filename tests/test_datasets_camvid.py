@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageFile
 
 from spic.datasets import camvid
-from spic.datasets.images import UnreadableImage
+from spic.datasets.pictures import UnreadableImage
 from spic.errors import SpicError
 
 
@@ -46,7 +46,7 @@ def test_another_size_is_refused_by_name(folder, kind, size, message):
         camvid.open(folder)[1]
 
 
-def test_a_label_bomb_is_refused_by_its_header_before_it_is_decoded(folder, monkeypatch):  # issue 15, item 18
+def test_a_label_bomb_is_refused_by_its_header_before_it_is_decoded(folder, monkeypatch):
     (folder / "testannot" / "b.png").unlink()
     Image.new("L", (8_000, 8_000)).save(folder / "testannot" / "b.png")
     data = camvid.open(folder)

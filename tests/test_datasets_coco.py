@@ -187,7 +187,7 @@ def test_a_broken_mask_is_refused_by_name(tmp_path, broken):
 
 @pytest.mark.parametrize("counts", ["", "zzzz", "0", "h", "\u00e9", "PPPPPPPPPP", "0" * 4000,
                                     compressed(inside(*FRONT))["counts"][:-1], compressed(inside(*FRONT))["counts"] + "1"])
-def test_compressed_run_lengths_that_do_not_fill_the_image_are_refused(tmp_path, counts):  # issue 15, item 8
+def test_compressed_run_lengths_that_do_not_fill_the_image_are_refused(tmp_path, counts):
     with pytest.raises(SpicError, match="annotation 10 of image 1 is no valid .*run"):
         coco.open(write_coco(tmp_path / "coco", {1: [(5, {"size": [HEIGHT, WIDTH], "counts": counts})]}))
 
@@ -207,7 +207,7 @@ def far(value):
 
 @pytest.mark.parametrize("polygon", [far(1e308), far(-1e308), far(1e6), far(-1e4), far(float("inf")), far(float("nan")),
                                      far(10 ** 400), [[0, 0, 80, 60] * 10_000]])
-def test_polygons_far_outside_or_endless_are_refused_at_once(tmp_path, polygon):  # issue 15, item 8
+def test_polygons_far_outside_or_endless_are_refused_at_once(tmp_path, polygon):
     root = write_coco(tmp_path / "coco", {1: [(5, polygon)]})
     start = time.perf_counter()
     with pytest.raises(SpicError, match="annotation 10 of image 1 is no valid polygon") as caught:
@@ -230,7 +230,7 @@ def change_record(root, **changes):
 @pytest.mark.parametrize("changes", [{"height": -60}, {"height": -60, "width": -80}, {"height": 60.0}, {"height": True},
                                      {"width": "80"}, {"height": None}, {"height": 0}, {"width": float("nan")},
                                      {"file_name": 5}, {"id": 1.5}])
-def test_sizes_that_are_no_whole_numbers_above_0_are_refused(root, changes):  # issue 15, item 18
+def test_sizes_that_are_no_whole_numbers_above_0_are_refused(root, changes):
     change_record(root, **changes)
     with pytest.raises(SpicError, match="no COCO annotation file.*image .*(sensible size|whole numbers)") as caught:
         coco.open(root)
@@ -249,7 +249,7 @@ def test_category_and_image_numbers_are_checked(root):
 @pytest.mark.parametrize("size, words", [((1, 2000), "is 2000x1 pixels, and a picture may be at most 50 times"),
                                          ((60_000, 2), "is 2x60000 pixels"),
                                          ((30_000, 30_000), "is 30000x30000 pixels, and a picture may have 1 to 67108864")])
-def test_extreme_shapes_are_refused_before_any_work(root, size, words):  # issue 15, item 17
+def test_extreme_shapes_are_refused_before_any_work(root, size, words):
     change_record(root, height=size[0], width=size[1])
     start = time.perf_counter()
     with pytest.raises(SpicError, match=f"image 7 in .*instances_val2017.json {words}"):
@@ -258,7 +258,7 @@ def test_extreme_shapes_are_refused_before_any_work(root, size, words):  # issue
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' + "[" * 100_000, '{"a":' * 100_000])
-def test_deeply_nested_json_is_refused(root, text):  # issue 15, item 18
+def test_deeply_nested_json_is_refused(root, text):
     (root / "annotations" / "instances_val2017.json").write_text(text)
     with pytest.raises(SpicError, match="no COCO annotation file") as caught:
         coco.open(root)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from spic.datasets import imagenet
 from spic.datasets.folder import Unlabelled, open_folder
-from spic.datasets.images import Preparation, UnreadableImage
+from spic.datasets.images import Preparation
+from spic.datasets.pictures import UnreadableImage
 from spic.errors import SpicError
 
 SMALL = Preparation(20, 16)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spic.datasets import imagenet
-from spic.datasets.images import UnreadableImage, evenly_spread, read_rgb
+from spic.datasets.images import evenly_spread
+from spic.datasets.pictures import UnreadableImage, read_rgb
 from spic.datasets.loading import batches
 from spic.errors import SpicError
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image, ImageFile
 from torchvision import transforms
 
-from spic.datasets.images import (FLOAT32, FLOAT64, MEAN, MOST_ASPECT, SCALED, STD, Preparation, UnreadableImage, check_size,
-                                  normalise, read_rgb)
+from spic.datasets.images import Preparation, normalise
+from spic.datasets.pictures import (FLOAT32, FLOAT64, MEAN, MOST_ASPECT,
+                                    SCALED, STD, UnreadableImage, check_size, read_rgb)
 from spic.errors import SpicError
 
 
@@ -132,7 +133,7 @@ def undecoded(monkeypatch):
     (1, 60_000, "is 1x60000 pixels, and a picture may be at most 50 times"),
     (60_000, 1, "is 60000x1 pixels, and a picture may be at most 50 times"),
     (2_000, 39, "at most 50 times"), (0, 5, "b.png")])
-def test_bombs_and_extreme_shapes_are_refused_by_their_header(tmp_path, undecoded, width, height, words):  # issue 15, 17, 18
+def test_bombs_and_extreme_shapes_are_refused_by_their_header(tmp_path, undecoded, width, height, words):
     start = time.perf_counter()
     with pytest.raises(UnreadableImage, match=words) as caught:
         read_rgb(png(tmp_path / "b.png", width, height))
@@ -142,7 +143,7 @@ def test_bombs_and_extreme_shapes_are_refused_by_their_header(tmp_path, undecode
 
 def test_pillow_adds_no_warning_of_its_own(tmp_path):
     path = png(tmp_path / "b.png", 10_000, 10_000)
-    command = f"from spic.datasets.images import read_rgb\ntry: read_rgb({str(path)!r})\nexcept Exception as e: print(e)"
+    command = f"from spic.datasets.pictures import read_rgb\ntry: read_rgb({str(path)!r})\nexcept Exception as e: print(e)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     assert done.stderr == "" and done.stdout.count("\n") == 1 and "10000x10000" in done.stdout
 

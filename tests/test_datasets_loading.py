@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from spic.datasets.images import UnreadableImage
+from spic.datasets.pictures import UnreadableImage
 from spic.datasets.loading import batches, check_workers
 from spic.errors import SpicError
 
@@ -44,13 +44,13 @@ def test_a_choice_of_items_and_items_without_targets():
         [(None, [1, 3]), (None, [5])]
 
 
-def test_a_killed_loader_process_is_one_line():  # issue 15, item 16
+def test_a_killed_loader_process_is_one_line():
     with pytest.raises(SpicError, match="a process that loads images died.*--workers") as caught:
         list(batches(Numbers(40, fatal=3), 2, workers=2))
     assert "\n" not in str(caught.value)
 
 
-def test_a_loader_process_killed_while_the_main_process_computes_is_one_line():  # issue 15, item 16
+def test_a_loader_process_killed_while_the_main_process_computes_is_one_line():
     """torch's own handler would raise in the middle of the body of the loop."""
     entered = 0
     with pytest.raises(SpicError, match="a process that loads images died") as caught:
@@ -93,7 +93,7 @@ def test_an_error_of_who_uses_the_batches_is_not_taken_for_a_dead_worker():
 
 
 @pytest.mark.parametrize("workers", [999_999_999, 10 ** 400, -1])
-def test_workers_are_bounded_by_what_the_machine_bears(workers):  # issue 15, item 17
+def test_workers_are_bounded_by_what_the_machine_bears(workers):
     with pytest.raises(SpicError, match="--workers .*: this machine has .* choose 0 to") as caught:
         next(batches(Numbers(), 2, workers))
     assert len(str(caught.value)) < 120
@@ -101,7 +101,7 @@ def test_workers_are_bounded_by_what_the_machine_bears(workers):  # issue 15, it
 
 
 @pytest.mark.parametrize("size", [0, 10 ** 20, 10 ** 400])
-def test_batch_sizes_are_bounded(size):  # issue 15, item 17
+def test_batch_sizes_are_bounded(size):
     with pytest.raises(SpicError, match="--batch_size .*: choose 1 to 65536"):
         next(batches(Numbers(), size))
 

@@ -72,7 +72,7 @@ def test_wheel_is_small_and_has_a_name_of_its_own(wheel):
 
 
 def test_wheel_has_all_code_and_all_data_of_the_package(inside):
-    wanted = {str(path.relative_to(HOME)) for ending in ("py", "txt", "json", "yaml") for path in
+    wanted = {str(path.relative_to(HOME)) for ending in ("py", "txt", "json", "yaml", "html") for path in
               (HOME / "spic").rglob(f"*.{ending}") if not path.is_relative_to(HOME / "spic" / "root")}
     assert wanted and not wanted - inside
 

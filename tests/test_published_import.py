@@ -146,6 +146,16 @@ def test_a_second_run_changes_nothing_and_says_so(project):
     assert {path: path.stat().st_mtime_ns for path in dict_file.parent.rglob("*")} == times
 
 
+def test_a_part_of_the_files_imported_twice_is_still_that_part(project):
+    """It was told to hold none of the published files, because those it holds were in place."""
+    dict_file, copy = project
+    first = next(iter(load_points(dict_file).values()))
+    for kind in ("weights", "table"):
+        (copy / layout.Artefact(first, kind).name).unlink()
+    once, again = (import_published(str(copy), dict_file) for _ in range(2))
+    assert (once.written, again.written, again.present) == (2, 0, 2) and again.missing == once.missing and len(again.missing) == 2
+
+
 def test_an_interrupted_import_goes_on_where_it_stopped(project, monkeypatch):
     dict_file, copy = project
     real = source.read_files
@@ -281,7 +291,7 @@ def test_the_audit_without_an_import_says_how_to_import(project, capsys):
     assert main(["--audit", "--dict", str(project[0])]) == 2
     told = capsys.readouterr().err
     assert "spic import --source https://github.com/IntelLabs/spic" in told
-    assert "spic import --audit --source DIR_OR_URL" in told, "issue 15, item 21"
+    assert "spic import --audit --source DIR_OR_URL" in told
 
 
 def test_a_point_that_was_never_published_needs_another_benchmark(project):
@@ -337,12 +347,18 @@ def test_a_checkpoint_that_runs_code_runs_nothing(point, tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
+def test_a_checkpoint_that_asks_for_gradients_is_read(point):
+    asking = {"bn5_1.bias": torch.ones(256, requires_grad=True)}
+    found = read_checkpoint(checkpoint_bytes(point, **asking), point, "model5.pth.tar")
+    assert found.content == read_checkpoint(checkpoint_bytes(point, **{"bn5_1.bias": torch.ones(256)}), point, "model5.pth.tar").content
+
+
 def test_a_trained_estimator_is_told_from_an_untrained_one(point):
     assert read_checkpoint(checkpoint_bytes(point), point, "").origin.estimator_shrink == 0.25
     assert read_checkpoint(checkpoint_bytes(point, trained=True), point, "").origin.estimator_shrink is None
 
 
-# ---- issue 15, item 7: what was published is recognised by the manifest, whatever was recorded since ----
+# ---- what was published is recognised by the manifest, whatever was recorded since ----
 
 
 def recounted(dict_file: Path) -> Path:
@@ -401,7 +417,7 @@ def test_the_manifest_knows_the_conversion_of_every_published_file_at_hand():
     assert found == 74
 
 
-# ---- issue 15, items 14 and 18: where an import is written ----
+# ---- where an import is written ----
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "5", "{", "\xff"])

@@ -1,5 +1,4 @@
-"""Sources that lie about themselves: archives and servers that would hang, fill the memory, or end in a traceback
-(issue 15, item 13)."""
+"""Sources that lie about themselves: archives and servers that would hang, fill the memory, or end in a traceback."""
 
 import gzip
 import http.client

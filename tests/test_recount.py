@@ -115,7 +115,7 @@ def test_a_published_point_that_is_no_split_is_refused(capsys):
 
 
 def test_published_tables_are_not_overwritten(capsys):
-    """Issue 15, item 7."""
+    """Its checksum is the one in the manifest."""
     code = recount.main(["--task", "classification", "--benchmark", "imagenet", "--split_point", "S3", "--force"])
     line, = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and "classification/imagenet/S3/0 (and 5 more): published tables are not overwritten" in line

@@ -10,12 +10,12 @@ from PIL import Image
 
 from picture_cases import each_of, needs, photo, psnr
 from spic.rivals import anatomy, codecs, video
-from spic.rivals.codecs import CODECS, find_codecs
+from spic.rivals.codecs import CODECS, OTHERWISE, PLAIN, REDUCED, family, find_codecs
 from spic.rivals.features import FEATURE_CODECS
-from spic.errors import SpicError
+from spic.errors import SpicError, StreamError
 
 
-@pytest.mark.parametrize("name", each_of(CODECS))
+@pytest.mark.parametrize("name", each_of({**PLAIN, **OTHERWISE}))
 @pytest.mark.parametrize("height, width", [(64, 64), (63, 45), (1, 1), (7, 130)])
 def test_a_picture_of_any_size_comes_back_in_that_size(name, height, width):
     codec, image = CODECS[name], photo(height, width)
@@ -29,7 +29,7 @@ def test_a_picture_of_any_size_comes_back_in_that_size(name, height, width):
 @pytest.mark.parametrize("name", each_of(CODECS))
 def test_the_sweep_rises_in_rate_and_fidelity(name):
     codec, image = CODECS[name], photo(96, 96)
-    coded = [codec.encode(image, quality) for quality in codec.sweep[::3]]
+    coded = [codec.encode(image, quality) for quality in (codec.sweep[0], codec.sweep[-1])]
     sizes = [codec.parts(data).payload for data in coded]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     assert psnr(image, codec.decode(coded[0])) < psnr(image, codec.decode(coded[-1]))
@@ -57,6 +57,41 @@ def test_a_quality_out_of_range_is_refused(codec):
 def test_what_is_no_rgb_picture_is_refused(name, array):
     with pytest.raises(SpicError):
         CODECS[name].encode(array, CODECS[name].sweep[0])
+
+
+@pytest.mark.parametrize("name", each_of(REDUCED))
+def test_a_reduced_picture_comes_back_in_its_size_at_fewer_bytes(name):
+    codec, plain = REDUCED[name], PLAIN[family(name)]
+    rows, columns = np.mgrid[:63, :90]
+    image = np.stack([rows * 3, columns * 2, rows + columns], -1).astype(np.uint8)  # smooth: little is lost by scaling
+    data = codec.encode(image, codec.sweep[-1])
+    assert codec.decode(data).shape == image.shape and psnr(image, codec.decode(data)) > 30
+    assert sum(codec.parts(data)) == len(data) and codec.parts(data).container >= 4
+    noisy = photo(96, 96)
+    assert len(codec.encode(noisy, codec.sweep[0])) < len(plain.encode(noisy, codec.sweep[0]))
+
+
+def test_a_reduced_picture_of_no_size_is_refused():
+    codec = CODECS["jpeg@50"]
+    data = codec.encode(photo(20, 30), 50)
+    for broken in (b"", data[:3], b"\0\0" + data[2:], b"\xff\xff\xff\xff" + data[4:]):
+        with pytest.raises(StreamError, match="jpeg@50: not a coded picture"):
+            codec.decode(broken)
+
+
+def test_variants_belong_to_the_curve_of_their_codec():
+    assert {name: family(name) for name in ("hevc", "hevc-qp", "hevc@75", "avif-444", "jpeg2000@50", "jpeg-tiles")} == {
+        "hevc": "hevc", "hevc-qp": "hevc", "hevc@75": "hevc", "avif-444": "avif", "jpeg2000@50": "jpeg2000",
+        "jpeg-tiles": "jpeg-tiles"}
+    assert {family(name) for name in CODECS} == set(PLAIN)
+
+
+@needs("hevc")
+def test_full_chroma_keeps_what_half_chroma_blurs():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::2, 0], image[:, 1::2, 2] = 200, 200  # red and blue columns
+    half, full = (psnr(image, CODECS[name].decode(CODECS[name].encode(image, 20))) for name in ("hevc", "hevc-444"))
+    assert full > half + 10
 
 
 def test_an_unknown_codec_lists_the_known_ones():

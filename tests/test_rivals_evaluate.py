@@ -20,7 +20,8 @@ from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
 from spic.rivals.features import FEATURE_CODECS
 from spic.rivals.cache import ResultCache
 from spic.rivals.workers import Workers
-from spic.datasets.images import MEAN, STD, Preparation
+from spic.datasets.images import Preparation
+from spic.datasets.pictures import MEAN, STD
 from spic.errors import SpicError
 from spic.networks.weights import fingerprint
 from spic.record import Record, read_results

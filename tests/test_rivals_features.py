@@ -26,7 +26,7 @@ def test_rounded_features_are_off_by_half_a_level_at_most(name, shape, bits, see
     assert np.abs(received - feature).max() <= level / 2 + 1e-5
 
 
-@pytest.mark.parametrize("name", each_of(("jpeg-tiles", "webp-tiles")))
+@pytest.mark.parametrize("name", each_of(("jpeg-tiles", "webp-tiles", "hevc-tiles")))
 @pytest.mark.parametrize("shape", [(10, 7, 7), (1, 1, 1), (6, 3, 11)])
 def test_tiled_features_come_back_in_shape(name, shape):
     feature, codec = sparse_feature(*shape), FEATURE_CODECS[name]

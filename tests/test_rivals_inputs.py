@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from picture_cases import photo, psnr
-from spic.datasets.images import to_rgb8
+from spic.datasets.pictures import to_rgb8
 from spic.errors import SpicError
 
 

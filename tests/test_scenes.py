@@ -202,7 +202,7 @@ def test_two_processes_asking_at_once_draw_one_set(own_cache):
     assert not [entry for entry in os.listdir(own_cache) if entry.endswith("unfinished")]
 
 
-# ---- lost and altered files (issue 15, item 19) ------------------------------------------------------------------
+# ---- lost and altered files ------------------------------------------------------------------
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
@@ -296,7 +296,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_line(own_cache, capsys):
     assert "this folder cannot be made" in capsys.readouterr().err
 
 
-def test_more_processes_than_the_machine_bears_are_refused(capsys):  # issue 15, item 17
+def test_more_processes_than_the_machine_bears_are_refused(capsys):
     assert command.main(["--task", "classification", "--workers", "999999999"]) == 2
     message = capsys.readouterr().err
     assert "--workers 999999999: this machine has" in message and message.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what a damaged or foreign one says (issue 15, item 18)."""
+"""Checkpoints of a training: what a damaged or foreign one says."""
 
 import pytest
 import torch
@@ -40,6 +40,14 @@ def test_a_checkpoint_restores_its_parts(run):
     assert torch.equal(restored["network"].weight, saved["network"].weight)
     exp_avg = restored["optimizer"].state[restored["network"].weight]["exp_avg"]
     assert torch.equal(exp_avg, saved["optimizer"].state[saved["network"].weight]["exp_avg"])
+
+
+def test_moments_whose_numbers_share_a_place_in_memory_can_be_gone_on_with(run):
+    rewrite(run, lambda s: moments(s).update(exp_avg=torch.zeros(1).expand(2, 3)))
+    restored = parts()
+    run.restore(**restored)
+    restored["network"](torch.randn(4, 3)).sum().backward()
+    restored["optimizer"].step()
 
 
 @pytest.mark.parametrize("change", [

@@ -185,12 +185,12 @@ def test_resuming_another_run_says_what_differs(train, photos, tmp_path):
     state = zoo.find(points_of(tmp_path / "out")[0].network).build().state_dict()
     torch.save({name: value + 1 for name, value in state.items()}, tmp_path / "other.pth")
     assert refused(train(photos, "--resume", "--weights", str(tmp_path / "other.pth")), "network is", "there and"), \
-        "issue 15, item 4: a network that was replaced"
+        "a network that was replaced"
     assert points_of(tmp_path / "out")[0].weights.read_bytes() == before
 
 
 def test_an_interruption_says_how_to_go_on(train, photos, tmp_path, monkeypatch):
-    """Issue 15, item 15: before the first checkpoint there was nothing to resume, and no hint."""
+    """Before the first checkpoint there was nothing to resume, and no hint."""
     def interrupt(*given):
         raise KeyboardInterrupt
 
@@ -329,7 +329,7 @@ def test_unknown_networks_and_cuts_are_refused(train, photos, words, message):
 
 
 def test_scenes_take_no_folder(photos, tmp_path, capsys):
-    """Issue 15, item 3: --data was ignored, and pictures drawn."""
+    """It was ignored, and pictures drawn."""
     words = ["--benchmark", "scenes", "--data", "/does/not/exist", "--output", str(tmp_path / "out")]
     assert refused((main("classification", words), capsys.readouterr().err), "/does/not/exist", "scenes are drawn")
 

@@ -95,7 +95,7 @@ def test_features_are_computed_once_and_again_for_another_network_cut_or_choice_
 
 
 def test_other_pictures_under_the_same_names_are_other_features(network, tmp_path, monkeypatch, passes):
-    """Issue 15, item 1: another working folder, or photos replaced under the same names."""
+    """Another working folder, or photos replaced under the same names."""
     names = [Noise(tmp_path / place).paths[0].parent for place in "AB"]
     noise = Noise(tmp_path / "A")
     noise.paths = [path.relative_to(names[0]) for path in noise.paths]
@@ -122,7 +122,7 @@ def test_another_preparation_makes_other_features(network, tmp_path, passes):
 
 @pytest.mark.parametrize("damage", ["short", "long", "gone", "note", "targets", "text"])
 def test_damaged_features_are_made_again(network, tmp_path, passes, damage):
-    """Issue 15, item 2: a truncated file was read as zeros and trained on, and grew by being read."""
+    """A truncated file was read as zeros and trained on, and grew by being read."""
     views = Views(Noise(tmp_path))
     before = compute(network, ["layer4.0"], views, 1)["layer4.0"].features.clone()
     (store,) = stores()
@@ -136,7 +136,7 @@ def test_damaged_features_are_made_again(network, tmp_path, passes, damage):
 
 
 def test_the_cache_is_bounded_and_the_least_recently_used_go_first(network, tmp_path, monkeypatch, passes):
-    """Issue 15, item 2."""
+    """A file of another size is not a set."""
     noise = Noise(tmp_path)
     one = 11 * 256 * 2 * 3 * 2  # bytes of a set in bfloat16
     monkeypatch.setenv("SPIC_CACHE_GB", str(2.6 * one / 1e9))

@@ -101,7 +101,7 @@ class Cut(Exception):
 @pytest.mark.parametrize("rate", ["table", "hyperprior"])
 @pytest.mark.parametrize("when", [1, 5, 8])
 def test_a_run_resumed_anywhere_ends_like_an_uninterrupted_one(back, data, tmp_path, monkeypatch, when, rate):
-    """Issue 15, item 19: also its log, where no line stands twice."""
+    """Also its log, where no line stands twice."""
     chosen = options(steps=12, rate=rate)
     whole = trained(back, data, chosen, log=tmp_path / "whole.jsonl")
     monkeypatch.setattr(fitting, "CHECKPOINT_SECONDS", -1.0)

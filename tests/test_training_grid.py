@@ -63,7 +63,7 @@ def test_an_unknown_benchmark_is_named_with_the_valid_ones():
 
 @pytest.mark.parametrize("names", [["S9"], ["S1", "S1/9"], ["US1/x"]])
 def test_only_what_the_grid_has_is_asked_for(names, capsys):
-    """Issue 15, item 10: `grid --only S9` did nothing, with exit code 0."""
+    """`grid --only S9` did nothing, with exit code 0."""
     assert grid.main(["--only", *names]) == 2
     line, = capsys.readouterr().err.splitlines()
     assert f"--only {names[-1]}: no such point" in line and "S1, S2, S3" in line
@@ -92,7 +92,7 @@ def test_lambdas_of_one_call_are_one_curve():
 def test_a_point_of_another_geometry_starts_afresh():
     jobs = list(Curve("segmentation", "own", "S1", (1.0, 2.0, 3.0), stride=(2, 4, 4), channels=(8, 8, 8)).jobs())
     assert [job.parent for job in jobs] == [None, None, None]
-    with pytest.raises(SpicError, match="stride lists 1 numbers for 2 lambdas"):
+    with pytest.raises(SpicError, match="stride lists 1 numbers for 2 points"):
         list(Curve("segmentation", "own", "S1", (1.0, 2.0), stride=(2,)).jobs())
 
 

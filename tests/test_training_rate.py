@@ -107,7 +107,7 @@ def expected_bits(estimator, x: torch.Tensor, monkeypatch) -> torch.Tensor:
 @pytest.mark.parametrize("x", AWAY_FROM_INTEGERS)
 @pytest.mark.parametrize("name", list(ESTIMATORS))
 def test_gradients_are_those_of_finite_differences(name, x, monkeypatch):
-    """Issue 15, item 12: a likelihood that jumps gives a gradient that misses what the step over the jump costs."""
+    """A likelihood that jumps gives a gradient that misses what the step over the jump costs."""
     torch.manual_seed(3)
     estimator = ESTIMATORS[name](2)
     if name == "table":

@@ -25,7 +25,7 @@ def test_a_picture_of_the_scenes_is_sent_and_shown(task, tmp_path, capsys):
 def test_a_photo_of_a_person_as_json(tmp_path, capsys):
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)).save(photo)
-    assert main([str(photo), "--json", "--output", str(tmp_path / "t.png"), "--split_point", "US2"]) == 0
+    assert main([str(photo), "--json", "--output", str(tmp_path / "t.png"), "--split_point", "US2", "--benchmark", "scenes"]) == 0
     trial = json.loads(capsys.readouterr().out)
     assert trial["point"] == "classification/scenes/US2/1" and trial["image_size"] == [224, 224]
     assert 0 < trial["sent_bytes"] < trial["jpeg_bytes"] and len(trial["answer"]) == 5

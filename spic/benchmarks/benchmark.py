@@ -30,18 +30,21 @@ class Source:
     open: (data folder, split, limit) -> data set. backbone: the split that trains the network. bottlenecks: the split that
     trains bottlenecks, whose front sees ``crops`` (side, number per picture) or all of it, and whose back a moving
     ``window`` of the feature, in cells, or all of it. counted: on so many pictures of it, whole, symbols are counted.
-    evaluation: the split that judges a backbone. stored: shorter side of the pictures kept in memory for augmentation;
-    None keeps their size.
+    evaluation: the split that judges a backbone. exported: the split on which an export is calibrated and checked. stored:
+    shorter side of the pictures kept in memory for augmentation; None keeps their size. left_out: patterns of names of
+    files that nothing is ever trained on.
     """
 
     open: Callable
     backbone: str = "train"
     bottlenecks: str = "train"
     evaluation: str = "val"
+    exported: str = "train"
     crops: tuple[int | None, int] = (None, 1)
     window: int | None = None
     counted: int = 2000
     stored: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

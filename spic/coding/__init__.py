@@ -6,7 +6,7 @@
     symbols = coder.decode(payloads, symbols.shape[1:])                  # int32 array [B, C, h, w]
 
 Symbols are integers from 0 to 2**24 - 1. Bad input is a SpicError, a payload that no encoder made a StreamError.
-numpy and numba are all this needs; torch enters only with a GPU engine. docs/bitstream.md specifies the bytes.
+numpy and numba are all this needs (without numba it is slow); torch enters only with a GPU engine. docs/bitstream.md specifies the bytes.
 """
 
 from spic.coding.coder import Coder, make_coder

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from spic.coding.engine import STATUS, choose_engine
-from spic.coding.symbols import checked_shape, image_shape
+from spic.coding.symbols import checked_shape, folded, image_shape, unfolded
 from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError, StreamError
 
@@ -27,9 +27,10 @@ class Coder:
         """Integer symbols [B, ...], such as [B, C, h, w], → one payload per image.
 
         On the CPU an array, or anything numpy can view as one (a CPU tensor); on a GPU a tensor there. Values without a
-        count in the table are escaped. A SpicError: no integers, values outside 0..2**24 - 1, more than 2**24 of them
-        in an image, a shape that the table's index does not fit."""
+        count in the table are escaped. A SpicError: no integers, values outside 0..2**24 - 1 (of a signed table
+        -2**23..2**23 - 1), more than 2**24 of them in an image, a shape that the table does not fit."""
         selector = self.table.selector(image_shape(symbols))
+        symbols = folded(symbols) if self.table.signed else symbols
         engine = self._engine(len(selector))
         return engine.encode(engine.matrix(symbols), selector)
 
@@ -44,7 +45,8 @@ class Coder:
             raise SpicError("payloads must be a list of bytes, one for each image")
         matrix, status = self._engine(len(selector)).decode(payloads, selector)
         _check(status)
-        return matrix.reshape(len(payloads), *shape)
+        coded = matrix.reshape(len(payloads), *shape)
+        return unfolded(coded) if self.table.signed else coded
 
 
 def make_coder(

@@ -82,11 +82,12 @@ def planes_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
 class Selector:
     """Contexts for images of one shape.
 
-    contexts: the table's. rows, bias: int32 [N], of each place. shape: of one image's symbols.
+    contexts: the table's. rows, bias: int32 [N], of each place. shape: of one image's symbols. signed: whether those have a
+    sign. Symbols are given here as they are coded.
     """
 
-    def __init__(self, contexts: Contexts, rows: np.ndarray, bias: np.ndarray, shape: tuple[int, ...]):
-        self.table, self.rows, self.bias = contexts, rows, bias
+    def __init__(self, contexts: Contexts, rows: np.ndarray, bias: np.ndarray, shape: tuple[int, ...], signed: bool = False):
+        self.table, self.rows, self.bias, self.signed = contexts, rows, bias, int(signed)
         self.planes = planes_of(shape)
         known = contexts.neighbours.of
         if len(known) and known[-1] >= self.planes[0]:
@@ -123,7 +124,7 @@ class Selector:
         total = int(self.bias[i])
         for other, row, column, weight in self._plain[channel]:
             if 0 <= y + row < height and 0 <= x + column < width:
-                size = activity(symbols[(other * height + y + row) * width + x + column])
+                size = activity(symbols[(other * height + y + row) * width + x + column], self.signed)
                 total += weight * min(size, self.table.cap)
         return int(self.table.choices[self.rows[i], bisect_right(self.table.limits, total)])
 
@@ -139,7 +140,7 @@ class Selector:
     @cached_property
     def arrays(self) -> tuple:
         """What kernels take: (planes int64 [3], first int32 [N], bias int32 [N], classes uint8 [reach + 1],
-        choices int32 [rows × classes], cap, outer, inner).
+        choices int32 [rows × classes], cap, signed, outer, inner).
 
         first: where a place's row begins in `choices`. classes: of each sum from 0 to its end, beyond which all are alike.
         inner: the neighbours in the symbol's own row, which is being decoded; outer: all others. Each is (starts int64
@@ -151,7 +152,8 @@ class Selector:
         first = (self.rows * contexts.choices.shape[1]).astype(np.int32)
         own_row = (of.channel == of.of) & (of.row == 0)
         lists = (self._list(np.flatnonzero(~own_row)), self._list(np.flatnonzero(own_row)))
-        return np.array(self.planes), first, self.bias, classes, contexts.choices.ravel(), contexts.cap, *lists[0], *lists[1]
+        return (np.array(self.planes), first, self.bias, classes, contexts.choices.ravel(), contexts.cap, self.signed,
+                *lists[0], *lists[1])
 
     def _list(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         of = self.table.neighbours

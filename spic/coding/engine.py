@@ -20,6 +20,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from spic.coding.plain import PlainEngine, numba_is_missing
 from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 
@@ -54,6 +55,8 @@ def choose_engine(
     if _gpu_wanted(name, gpu, engine):
         gpu = gpu or "cuda"
         return lambda n_symbols: coder.gpu_engine(coder.prepare(table.distributions, n_symbols), gpu), gpu
+    if numba_is_missing():
+        return lambda n_symbols: PlainEngine(coder, table), "cpu"
     return lambda n_symbols: coder.cpu_engine(coder.prepare(table.distributions, n_symbols), threads), "cpu"
 
 

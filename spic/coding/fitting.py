@@ -11,7 +11,7 @@ import numpy as np
 
 from spic.coding.clusters import cluster, prices
 from spic.coding.contexts import MAX_CAP, MAX_SUM, Contexts
-from spic.coding.neighbours import MAX_NEIGHBOURS, MAX_WEIGHT, Neighbours
+from spic.coding.neighbours import MAX_NEIGHBOURS, MAX_WEIGHT, Neighbours, activity
 
 DISTRIBUTIONS = 64
 """The most of a table: more save hardly any bits, and cost the decoder memory."""
@@ -45,11 +45,11 @@ PRIOR = 4.0
 """So many symbols, distributed like those of all channels with such a sum, are added before that."""
 
 
-def fit(symbols: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, Contexts]:
+def fit(symbols: np.ndarray, width: int, signed: bool = False) -> tuple[np.ndarray, np.ndarray, Contexts]:
     """Symbols int32 [n, C, h, w] → (counts int64 [distributions, width], index int32 [C, 1, 1], contexts).
 
-    Symbols of `width` and more are not counted."""
-    sizes = np.minimum(symbols, MAX_CAP).astype(np.float32)
+    Symbols are as they are coded; those of `width` and more are not counted. signed: they have a sign."""
+    sizes = np.minimum(activity(symbols, int(signed)), MAX_CAP).astype(np.float32)
     weights = _regress(sizes)
     expected = sizes.mean(axis=0)
     biases = _zoned(expected - _predicted(expected[None], weights)[0])

@@ -37,7 +37,9 @@ EXAMPLES = {
     "per channel": FrequencyTable(
         [_GEOMETRIC, {0: 1}, {5: 2, 6: 2, 300: 1}, {0: 9, 1: 1}], 1.0, np.arange(4).reshape(4, 1, 1)
     ),
-    "contexts": FrequencyTable([_GEOMETRIC, {0: 3, 1: 3}, {0: 1, 2: 5, 40: 5}, {3: 1}], 1.0, np.array([0, 1, 1, 0]).reshape(4, 1, 1), _CONTEXTS),
+    "contexts": FrequencyTable(
+        [_GEOMETRIC, {0: 3, 1: 3}, {0: 1, 2: 5, 40: 5}, {3: 1}], 1.0, np.array([0, 1, 1, 0]).reshape(4, 1, 1), contexts=_CONTEXTS
+    ),
 }
 
 

@@ -134,11 +134,11 @@ class Selection:
     def __init__(self, selector: Selector, on_device: Callable):
         self.adaptive = selector.adaptive
         self.known = on_device(selector.known[0])
-        planes, first, bias, classes, choices, cap, starts, outer, own_starts, inner = selector.arrays
+        planes, first, bias, classes, choices, cap, signed, starts, outer, own_starts, inner = selector.arrays
         of = selector.table.neighbours
         every = np.stack([of.channel, of.row, of.column, of.weight], axis=1)
         arrays = (first, bias, classes, choices, starts + own_starts, every)
-        self.arguments = (*map(on_device, arrays), cap, len(classes) - 1, *map(int, planes[1:]))
+        self.arguments = (*map(on_device, arrays), cap, signed, len(classes) - 1, *map(int, planes[1:]))
 
     def contexts(self, symbols: torch.Tensor) -> torch.Tensor:
         """The distributions of symbols [N, B]: int32 [N, B or 1]."""
@@ -150,13 +150,13 @@ class Selection:
 
 
 @triton.jit
-def _size_of(symbol):
+def _size_of(coded, signed):
     """What `activity` of neighbours.py says."""
-    return symbol
+    return (coded + signed) >> signed
 
 
 @triton.jit
-def select(symbols, image, images, i, first, bias, classes, choices, starts, neighbours, cap, reach, height, width):
+def select(symbols, image, images, i, first, bias, classes, choices, starts, neighbours, cap, signed, reach, height, width):
     """The distribution of symbol i of each image: symbols holds those before it, [N, images]; a lane beyond the last image
     selects for that one."""
     channel, y, x = i // (height * width), i // width % height, i % width
@@ -166,17 +166,17 @@ def select(symbols, image, images, i, first, bias, classes, choices, starts, nei
         row, column = y + tl.load(entry + 1), x + tl.load(entry + 2)
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         place = (tl.load(entry) * height + row) * width + column
-        size = _size_of(tl.load(symbols + place.to(tl.int64) * images + image, mask=inside & (image >= 0), other=0))
+        size = _size_of(tl.load(symbols + place.to(tl.int64) * images + image, mask=inside & (image >= 0), other=0), signed)
         total += tl.load(entry + 3) * tl.minimum(size, cap)
     clipped = tl.minimum(tl.maximum(total, 0), reach)
     return tl.load(choices + tl.load(first + i) + tl.load(classes + clipped).to(tl.int32))
 
 
-@triton.jit(do_not_specialize=("images", "cap", "reach", "height", "width"))
-def _select_all(symbols, found, first, bias, classes, choices, starts, neighbours, cap, reach, height, width, images,
+@triton.jit(do_not_specialize=("images", "cap", "signed", "reach", "height", "width"))
+def _select_all(symbols, found, first, bias, classes, choices, starts, neighbours, cap, signed, reach, height, width, images,
                 LANES: tl.constexpr):
     image = tl.program_id(1) * LANES + tl.arange(0, LANES)
     known = tl.minimum(image, images - 1)
     i = tl.program_id(0)
-    context = select(symbols, known, images, i, first, bias, classes, choices, starts, neighbours, cap, reach, height, width)
+    context = select(symbols, known, images, i, first, bias, classes, choices, starts, neighbours, cap, signed, reach, height, width)
     tl.store(found + i.to(tl.int64) * images + image, context, mask=image < images)

@@ -15,9 +15,10 @@ MAX_NEIGHBOURS = 64
 """Of one channel."""
 
 
-def activity(symbols):
-    """How large symbols are as neighbours, before the cap: the one place to change for symbols that carry a sign."""
-    return symbols
+def activity(coded, signed):
+    """How large symbols are as neighbours, before the cap. coded: as they are coded; signed: 1 where they have a sign, which
+    folding put into the lowest bit, else 0."""
+    return (coded + signed) >> signed
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,12 +69,12 @@ def chosen(total, first, classes, choices):
 
 
 @inlined
-def _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found, first, lanes,
+def _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found, first, lanes,
                   sizes, sums):
     channels, height, width = planes
     for i in range(uint64(matrix.shape[1])):
         for lane in range(uint64(lanes)):
-            sizes[i * uint64(lanes) + lane] = min(size_of(matrix[uint64(first) + lane, i]), cap)
+            sizes[i * uint64(lanes) + lane] = min(size_of(matrix[uint64(first) + lane, i], signed), cap)
     i = 0
     for channel in range(channels):
         for y in range(height):
@@ -91,12 +91,12 @@ def _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, out
 
 
 @kernel
-def _select_all(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found):
+def _select_all(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found):
     sizes, sums = np.empty(matrix.shape[1] * LANES, np.int32), np.empty(planes[2] * LANES, np.int32)
     whole = len(matrix) - len(matrix) % LANES
     for first in range(0, whole, LANES):
-        _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found, first, LANES,
+        _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found, first, LANES,
                       sizes, sums)
     for first in range(whole, len(matrix)):
-        _select_group(matrix, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, found, first, 1,
+        _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found, first, 1,
                       sizes, sums)

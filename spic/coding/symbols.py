@@ -15,6 +15,8 @@ MAX_SYMBOL = (1 << 24) - 1
 MAX_SYMBOLS = 1 << 24
 """Most symbols of one image; bounds what a decoder allocates."""
 MAX_AXES = 8
+MAX_SIGNED = MAX_SYMBOL >> 1
+"""Signed symbols lie in -MAX_SIGNED - 1 .. MAX_SIGNED: folded, they reach MAX_SYMBOL."""
 _NOT_A_NUMBER = (-(1 << 31), -(1 << 63))
 """What NaN and infinity become when a processor turns them into an integer."""
 
@@ -40,18 +42,38 @@ def symbol_matrix(symbols) -> np.ndarray:
     return np.require(array.reshape(len(array), size), np.int32, "CA")
 
 
+def folded(symbols):
+    """Signed symbols -> those that are coded: 0, -1, 1, -2, 2 ... become 0, 1, 2, 3, 4 ...
+
+    Takes what numpy can view, or a tensor of int32 on a GPU; gives an int64 array, or such a tensor. Out of range: SpicError.
+    """
+    if getattr(symbols, "is_cuda", False):
+        return (symbols << 1) ^ (symbols >> 31)  # what is out of range becomes negative, and the engine refuses that
+    array = np.asarray(symbols)
+    require_integers(array.dtype.kind in "iu", array.dtype)
+    if array.size:
+        check_range(int(array.min()), int(array.max()), -MAX_SIGNED - 1, MAX_SIGNED)
+    wide = array.astype(np.int64)
+    return (wide << 1) ^ (wide >> 63)
+
+
+def unfolded(coded):
+    """The inverse of ``folded``, for arrays and tensors of any integer type with a sign."""
+    return (coded >> 1) ^ -(coded & 1)
+
+
 def require_integers(are: bool, dtype) -> None:
     if not are:
         raise SpicError(f"symbols must be integers, not {dtype}: quantise the feature first")
 
 
-def check_range(low: int, high: int) -> None:
-    """Refuse symbols whose smallest and largest are these, if they leave 0..MAX_SYMBOL."""
+def check_range(low: int, high: int, least: int = 0, most: int = MAX_SYMBOL) -> None:
+    """Refuse symbols whose smallest and largest are these, if they leave least..most."""
     if low in _NOT_A_NUMBER:
-        raise SpicError(f"symbols must lie in 0..{MAX_SYMBOL}, found {low}: that is what NaN or infinity becomes when it is "
+        raise SpicError(f"symbols must lie in {least}..{most}, found {low}: that is what NaN or infinity becomes when it is "
                         "quantised; check the feature")
-    if low < 0 or high > MAX_SYMBOL:
-        raise SpicError(f"symbols must lie in 0..{MAX_SYMBOL}, found {low}..{high}: a larger step gives smaller ones")
+    if low < least or high > most:
+        raise SpicError(f"symbols must lie in {least}..{most}, found {low}..{high}: a larger step gives smaller ones")
 
 
 def image_shape(symbols) -> tuple[int, ...]:

@@ -6,6 +6,9 @@ several distributions and an index that says which one codes the symbol at (chan
 
     {"version": 1, "step": 2.0, "counts": {"0": 900, "1": 100}}
     {"version": 1, "step": 2.0, "counts": [{"0": 9}, {"0": 5, "1": 4}], "index": {"shape": [2, 1, 1], "values": [0, 1]}}
+    {"version": 2, "step": 2.0, "counts": {"0": 9, "1": 3, "2": 4}, "signed": true}
+
+Version 2 may say that symbols have a sign; then 0, -1, 1, -2, 2 ... are counted, and coded, as 0, 1, 2, 3, 4 ...
 
 The index is stretched over the symbols of one image, [C, h, w]: for each channel an entry, or one for all; along rows
 and columns each entry covers an equal share of them, so that an index of [C, 1, 1] names one distribution per channel
@@ -32,12 +35,13 @@ import numpy as np
 from spic.coding.clusters import cluster
 from spic.coding.contexts import MAX_BIAS, MAX_CAP, MAX_SUM, Contexts, Selector, array_to_json, by_place, planes_of
 from spic.coding.neighbours import Neighbours
-from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, image_shape, symbol_matrix
+from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, folded, image_shape, symbol_matrix
 from spic.errors import SpicError
 from spic.files import write_whole
 
-PLAIN, CONTEXT = 1, 2
-"""Versions of the format: a table without contexts is still written, and named by its digest, as in the first one."""
+KEYS = {1: {"version", "step", "counts", "index"}, 2: {"version", "step", "counts", "index", "context", "signed"}}
+"""What a table of each version may say. A table is written in the earliest version that can say it, so that it keeps its
+digest."""
 MAX_TABLE_SYMBOL = 65535
 MAX_TOTAL = 1 << 40
 """Largest sum of counts of one distribution; keeps every Huffman code at 57 bits or fewer."""
@@ -59,8 +63,6 @@ MAX_COUNTED_CELLS = 1 << 26
 BIT_LENGTHS = MAX_SYMBOL.bit_length() + 1
 """Values beyond a table's largest symbol differ in their bit length, 0 to 24, by which an escape's price is known."""
 KEPT_SHAPES = 16
-_KEYS = {PLAIN: ({"version", "step", "counts"}, {"index"}), CONTEXT: ({"version", "step", "counts", "index", "context"}, set())}
-"""Of each version: the entries it must have, those it may have."""
 
 
 class FrequencyTable:
@@ -69,6 +71,7 @@ class FrequencyTable:
     counts: {symbol: count}, or a sequence of such mappings together with `index`.
     step: the quantisation step the symbols were made with.
     index: integers, stretched over the symbols [C, h, w]; entry = which distribution, or which row of contexts.choices.
+    signed: symbols have a sign; counts are of the integers that ``symbols.folded`` makes of them.
     contexts: how the symbols before it select a symbol's distribution; None: its place alone does.
 
     Anything else is a SpicError. Symbols are integers [B, C, h, w] (or [B, ...], as many axes as the index has), given
@@ -76,11 +79,11 @@ class FrequencyTable:
     """
 
     def __init__(self, counts: Mapping[int, int] | Sequence[Mapping[int, int]], step: float, index=None,
-                 contexts: Contexts | None = None):
+                 signed: bool = False, contexts: Contexts | None = None):
         several = isinstance(counts, (list, tuple))
         self.distributions = tuple(_checked_counts(c) for c in (counts if several else [counts]))
         self.step = _checked_step(step)
-        self.contexts = contexts
+        self.signed, self.contexts = signed, contexts
         if contexts is not None:
             contexts.check(len(self.distributions))
         rows = len(self.distributions) if contexts is None else len(contexts.choices)
@@ -94,9 +97,9 @@ class FrequencyTable:
         self._selectors: dict[tuple[int, ...], Selector] = {}
 
     @classmethod
-    def from_symbols(cls, symbols, step: float, kind: str = "shared") -> FrequencyTable:
+    def from_symbols(cls, symbols, step: float, kind: str = "shared", signed: bool = False) -> FrequencyTable:
         """The table of one array of symbols [B, C, h, w]; for many batches use SymbolCounter."""
-        counter = SymbolCounter(kind)
+        counter = SymbolCounter(kind, signed)
         counter.add(symbols)
         return counter.table(step)
 
@@ -105,44 +108,57 @@ class FrequencyTable:
         """Read a JSON table; a file that is missing, too large or not a valid table is a SpicError that names it."""
         try:
             if os.path.getsize(path) > MAX_FILE_BYTES:
-                raise SpicError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            data = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=_unique_keys)
-            return cls._from_json(data)
+                raise SpicError(f"frequency table {path}: larger than {MAX_FILE_BYTES >> 20} MiB")
+            return cls.from_bytes(Path(path).read_bytes(), f"frequency table {path}")
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be read ({error.strerror})") from None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "frequency table") -> FrequencyTable:
+        """The table in the bytes of a JSON file; ``name`` begins the message of what is none."""
+        try:
+            return cls._from_json(json.loads(data.decode(), object_pairs_hook=_unique_keys))
         except (ValueError, RecursionError) as error:
-            raise SpicError(f"frequency table {path}: not valid JSON ({error})") from None
+            raise SpicError(f"{name}: not valid JSON ({error})") from None
         except SpicError as error:
-            raise SpicError(f"frequency table {path}: {error}") from None
+            raise SpicError(f"{name}: {error}") from None
 
     @classmethod
     def _from_json(cls, data) -> FrequencyTable:
         if not isinstance(data, dict) or "version" not in data:
             raise SpicError("not a frequency table")
-        if not _is_int(data["version"], PLAIN, CONTEXT):
-            raise SpicError(f"version {_shown(data['version'])}, this program reads versions {PLAIN} and {CONTEXT}")
-        needed, more = _KEYS[data["version"]]
-        if not needed <= data.keys() <= needed | more:
-            raise SpicError(f"unexpected or missing entries of version {data['version']}: {sorted(data)}")
+        if not _is_int(data["version"], min(KEYS), max(KEYS)):
+            raise SpicError(f"version {_shown(data['version'])}, this program reads versions {min(KEYS)} to {max(KEYS)}")
+        if not {"step", "counts"} <= data.keys() <= KEYS[data["version"]]:
+            raise SpicError(f"unexpected or missing entries: {sorted(data)}")
+        if data["version"] > 1 and not data.keys() - KEYS[1]:
+            raise SpicError(f"version {data['version']} that says nothing more than version 1: it must say so")
+        if data.get("signed", True) is not True:
+            raise SpicError(f"signed is {_shown(data['signed'])}: it is true, or left out")
         counts = data["counts"]
         parsed = [_json_counts(c) for c in counts] if isinstance(counts, list) else _json_counts(counts)
         index = None if data.get("index") is None else _json_array(data["index"], "index", 0, MAX_DISTRIBUTIONS)
-        return cls(parsed, data["step"], index, _json_contexts(data["context"]) if "context" in data else None)
+        contexts = _json_contexts(data["context"]) if "context" in data else None
+        return cls(parsed, data["step"], index, data.get("signed", False), contexts)
 
     def to_json(self) -> dict:
         """The table as a JSON object, symbols in ascending order: the same table always gives the same text."""
         counts = [{str(s): d[s] for s in d} for d in self.distributions]
+        more = {} if self.contexts is None else {"context": self.contexts.to_json()}
+        more |= {"signed": True} if self.signed else {}
+        head = {"version": 2 if more else 1, "step": self.step}
         if self.index is None:
-            return {"version": PLAIN, "step": self.step, "counts": counts[0]}
-        index = array_to_json(self.index)
-        if self.contexts is None:
-            return {"version": PLAIN, "step": self.step, "counts": counts, "index": index}
-        return {"version": CONTEXT, "step": self.step, "counts": counts, "index": index, "context": self.contexts.to_json()}
+            return {**head, "counts": counts[0], **more}
+        return {**head, "counts": counts, "index": array_to_json(self.index), **more}
+
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
+        return (json.dumps(self.to_json()) + "\n").encode()
 
     def save(self, path: str | Path) -> None:
         """Write the table; the file appears complete or not at all."""
         try:
-            write_whole(Path(path), (json.dumps(self.to_json()) + "\n").encode())
+            write_whole(Path(path), self.to_bytes())
         except OSError as error:
             raise SpicError(f"frequency table {path}: cannot be written ({error.strerror})") from None
 
@@ -178,7 +194,7 @@ class FrequencyTable:
             rows, bias = (_stretched(array, over).ravel() for array in (index, contexts.bias))
             if len(self._selectors) >= KEPT_SHAPES:
                 self._selectors.clear()
-            self._selectors[shape] = Selector(contexts, rows, bias, shape)
+            self._selectors[shape] = Selector(contexts, rows, bias, shape, self.signed)
         return self._selectors[shape]
 
     def dense_counts(self) -> np.ndarray:
@@ -193,7 +209,7 @@ class FrequencyTable:
 
         Column `width + n` counts symbols beyond the table's largest one that have n bits. Histograms of batches, and of
         processes, add up exactly; escapes_of and cross_entropy_of say what the sum costs."""
-        matrix = symbol_matrix(symbols)
+        matrix = symbol_matrix(folded(symbols) if self.signed else symbols)
         columns = self.width + BIT_LENGTHS
         cells = np.where(matrix < self.width, matrix, self.width + _bit_lengths(matrix)) if self._any_beyond(matrix) else matrix
         if self.index is not None:
@@ -246,16 +262,17 @@ class SymbolCounter:
 
     kind: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS, each for
     the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose symbols are
-    distributed alike; "context", selected by the symbols decoded before, see fitting.py."""
+    distributed alike; "context", selected by the symbols decoded before, see fitting.py. signed: the symbols have a sign."""
 
-    def __init__(self, kind: str = "shared"):
+    def __init__(self, kind: str = "shared", signed: bool = False):
         if kind not in KINDS:
             raise SpicError(f"unknown kind of tables {kind!r}, choose from {', '.join(KINDS)}")
-        self._counts = _Kept() if kind == "context" else _ByPlace(kind)
+        self.signed = signed
+        self._counts = _Kept(signed) if kind == "context" else _ByPlace(kind, signed)
 
     def add(self, symbols) -> None:
         """Count one batch; values above 65535 stay out of the table and will be escaped."""
-        self._counts.add(symbol_matrix(symbols), image_shape(symbols))
+        self._counts.add(symbol_matrix(folded(symbols) if self.signed else symbols), image_shape(symbols))
 
     def table(self, step: float) -> FrequencyTable:
         """The table of everything counted so far."""
@@ -265,8 +282,8 @@ class SymbolCounter:
 class _ByPlace:
     """Counts where the place alone says which distribution a symbol belongs to."""
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, kind: str, signed: bool):
+        self.kind, self.signed = kind, signed
         self._shape: tuple[int, ...] | None = None
         self._counts = np.zeros((1, 0), np.int64)
 
@@ -294,14 +311,15 @@ class _ByPlace:
         pooled = np.zeros((index.max() + 1, self._counts.shape[1]), np.int64)
         np.add.at(pooled, index, self._counts)
         if self.kind == "shared":
-            return FrequencyTable(_distributions(pooled)[0], step)
-        return FrequencyTable(_distributions(pooled), step, index.reshape(self._shape))
+            return FrequencyTable(_distributions(pooled)[0], step, signed=self.signed)
+        return FrequencyTable(_distributions(pooled), step, index.reshape(self._shape), self.signed)
 
 
 class _Kept:
     """Symbols that are kept, because what counts is which of them lie side by side."""
 
-    def __init__(self):
+    def __init__(self, signed: bool):
+        self.signed = signed
         self._batches: list[np.ndarray] = []
         self._image: tuple[int, ...] | None = None
         self._cells = 0
@@ -321,8 +339,8 @@ class _Kept:
 
         matrix = np.concatenate(self._batches)
         width = min(int(matrix.max()), MAX_TABLE_SYMBOL) + 1
-        counts, index, contexts = fit(matrix.reshape(len(matrix), *planes_of(self._image)), width)
-        return FrequencyTable(_distributions(counts), step, index, contexts)
+        counts, index, contexts = fit(matrix.reshape(len(matrix), *planes_of(self._image)), width, self.signed)
+        return FrequencyTable(_distributions(counts), step, index, self.signed, contexts)
 
 
 def _require_some(symbols) -> None:

@@ -1,13 +1,15 @@
 """Bjøntegaard deltas between two curves: mean difference of rate at equal accuracy, of accuracy at equal rate.
 
 Interpolation is piecewise cubic Hermite over log10 rate, as in the JVET common test conditions, by the package
-`bjontegaard`. Points that another point of their curve beats in both rate and accuracy are left out: the interpolation
-needs curves that rise.
+`bjontegaard`. The interpolation needs curves that rise. Where measured points do not, our own are pooled: neighbours in
+the wrong order become one point, their mean, because to keep the better one of two would be a choice by the very pictures
+that are reported on. Of rivals, whose best settings count, those points stay that no other of their curve beats.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,8 @@ from spic.curves.comparison import Curve
 from spic.errors import SpicError
 
 METHOD = "pchip"
+LEAST_OVERLAP = 0.5
+"""Of the shorter of two curves: where less of it is shared, a mean over the overlap says nothing of the curves."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,44 @@ class Delta:
 
 
 def rising(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """(rates, accuracies) of the points that no other point beats, both strictly rising."""
-    rates, accuracies = [], []
-    for point in sorted(curve.drawable(), key=lambda point: (point.bpp, -point.accuracy)):
-        if not accuracies or point.accuracy > accuracies[-1]:
-            rates.append(point.bpp)
-            accuracies.append(point.accuracy)
-    return np.array(rates), np.array(accuracies)
+    """(rates, accuracies) of a curve, both strictly rising: its points pooled, or the best of a rival's."""
+    points = curve.drawable()
+    return risen([point.bpp for point in points], [point.accuracy for point in points], curve.pooled)
+
+
+def risen(rates: Sequence[float], accuracies: Sequence[float], pool: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same of plain numbers, in any order."""
+    markers = sorted(zip(rates, accuracies), key=lambda marker: (marker[0], -marker[1]))
+    kept = _pooled(markers) if pool else _best(markers)
+    return np.array([rate for rate, _ in kept]), np.array([accuracy for _, accuracy in kept])
+
+
+def _best(markers: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points that no other beats in both rate and accuracy."""
+    kept: list[tuple[float, float]] = []
+    for rate, accuracy in markers:
+        if not kept or accuracy > kept[-1][1]:
+            kept.append((rate, accuracy))
+    return kept
+
+
+def _pooled(markers: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Adjacent violators of the order pooled: means of log rate and of accuracy."""
+    groups: list[list[tuple[float, float]]] = []
+    means: list[tuple[float, float]] = []
+    for marker in markers:
+        group, mean = [marker], marker
+        while means and (means[-1][0] >= mean[0] or means[-1][1] >= mean[1]):
+            group, _ = groups.pop() + group, means.pop()
+            mean = _mean(group)
+        groups.append(group)
+        means.append(mean)
+    return means
+
+
+def _mean(markers: list[tuple[float, float]]) -> tuple[float, float]:
+    logs = sum(math.log(rate) for rate, _ in markers) / len(markers)
+    return math.exp(logs), sum(accuracy for _, accuracy in markers) / len(markers)
 
 
 def _package():
@@ -54,8 +89,11 @@ def _delta(anchor: Curve, test: Curve, axis: int, compute) -> Delta:
             return Delta(math.nan, math.nan, math.nan, f"{curve.name} has {len(rates)} usable point{'s' * (len(rates) != 1)}")
     low = max(first[axis][0], second[axis][0])
     high = min(first[axis][-1], second[axis][-1])
-    if low >= high:
-        return Delta(math.nan, math.nan, math.nan, "no overlap")
+    shorter = min(ends[axis][-1] - ends[axis][0] for ends in (first, second))
+    if high - low < LEAST_OVERLAP * shorter or low >= high:
+        shared = max(high - low, 0) / shorter
+        note = f"overlap of {shared:.0%}, less than {LEAST_OVERLAP:.0%}" if shared else "no overlap"
+        return Delta(math.nan, math.nan, math.nan, note)
     value = compute(*first, *second, method=METHOD, require_matching_points=False, min_overlap=0)
     return Delta(float(value), float(low), float(high))
 
@@ -72,7 +110,11 @@ def bd_accuracy(anchor: Curve, test: Curve) -> Delta:
 
 def rate_at(curve: Curve, accuracy: float) -> float:
     """Rate that reaches an accuracy, linear in log rate between points; NaN where the curve does not span it."""
-    rates, accuracies = rising(curve)
+    return interpolated(*rising(curve), accuracy)
+
+
+def interpolated(rates: np.ndarray, accuracies: np.ndarray, accuracy: float) -> float:
+    """The same of rates and accuracies that rise."""
     if not len(rates) or not accuracies[0] <= accuracy <= accuracies[-1]:
         return math.nan
     return float(10 ** np.interp(accuracy, accuracies, np.log10(rates)))

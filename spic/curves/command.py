@@ -2,6 +2,7 @@
 
     spic curves figure runs/scenes --output Figures/scenes-classification
     spic curves bd runs/scenes --anchor HEVC
+    spic curves ratios runs/scenes
     spic curves links runs/scenes
     spic curves cost runs/scenes
     spic curves run --task classification --output Figures/scenes-classification
@@ -17,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spic.commands import Parser, boolean, guarded, positive
-from spic.curves import paper, summaries
-from spic.curves.comparison import RATES, Comparison, compare, read
+from spic.curves import factors, paper, summaries
+from spic.curves.bootstrap import Bootstrap
+from spic.curves.comparison import ANSWER, RATES, Comparison, compare, read
 from spic.curves.figure import draw, rendered
-from spic.curves.redraw import read_csv
+from spic.curves.redraw import read_csv, read_notes
+from spic.curves.samples import Rows
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.report import aligned
@@ -95,7 +98,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_redraw(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("csv", nargs="+", type=Path, help="NAME.csv of figures; NAME.png and NAME.svg are drawn anew")
+    verb.add_argument("csv", nargs="+", type=Path, help="NAME.csv of figures, which are drawn anew, and their tables with them")
     _add_title(verb)
 
 
@@ -122,20 +125,35 @@ def _check_anchors(comparison: Comparison, anchors: Sequence[str]) -> None:
         raise SpicError(f"unknown anchor {unknown[0]!r}: the curves are {', '.join(names)}")
 
 
-def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = ()) -> None:
-    """PNG, SVG, CSV of points, of deltas and, where they were measured, of edge costs and times to answer; the caption.
+def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = (), rows: Rows | None = None) -> None:
+    """PNG, SVG, CSV of points, of deltas and, where they were measured, of intervals, edge costs and times to answer; the
+    caption. rows: of each image, where the records have them.
 
     Prints the names of the files.
     """
     deltas = summaries.deltas(comparison, anchors)
     equal = summaries.rates_at_equal_accuracy(comparison)
-    caption = "\n\n".join([*comparison.notes, aligned(equal), aligned(deltas)]) + "\n"
+    ratios, scores = _intervals(comparison, rows)
+    answers = [curve.name for curve in comparison.curves if curve.kind == ANSWER]
+    short = [row for row in ratios if row["against"] in (factors.CHEAPEST, *answers)]
+    texts = [*comparison.notes, aligned(equal), *([aligned(short), factors.NOTE] if short else []), aligned(deltas)]
+    caption = "\n\n".join(texts) + "\n"
     parts = {**_pictures(comparison), ".csv": summaries.as_csv(summaries.points(comparison)).encode(),
              ".bd.csv": summaries.as_csv(deltas).encode(), ".txt": caption.encode()}
+    parts |= {ending: summaries.as_csv(table).encode() for ending, table in ((".ratios.csv", ratios), (".intervals.csv", scores))
+              if table}
     if summaries.costs_are_known(comparison):
         parts |= {".cost.csv": summaries.as_csv(summaries.edge_cost(comparison)).encode(),
                   ".links.csv": summaries.as_csv(summaries.time_to_answer(comparison)).encode()}
     _write_parts(output, parts)
+
+
+def _intervals(comparison: Comparison, rows: Rows | None) -> tuple[summaries.Table, summaries.Table]:
+    """Times fewer bits, where there are rivals; accuracies of points that have rows."""
+    bootstrap = Bootstrap(comparison, rows) if rows else None
+    known = bootstrap if bootstrap and bootstrap.names else None
+    ratios = factors.times_fewer(comparison, known)
+    return ratios, factors.accuracies(comparison, known) if known else []
 
 
 def _pictures(comparison: Comparison) -> dict[str, bytes]:
@@ -159,7 +177,7 @@ def _figure_name(output: Path) -> Path:
 
 def figure(args: argparse.Namespace) -> None:
     output = _figure_name(args.output)
-    write_figure(dataclasses.replace(_comparison(args), title=args.title), output, args.anchor)
+    write_figure(dataclasses.replace(_comparison(args), title=args.title), output, args.anchor, Rows(args.results))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -175,13 +193,13 @@ def run(args: argparse.Namespace) -> None:
     results = measure(benchmark, points, pictures, folder, coder=args.coder, codecs=args.codecs, features=args.features)
     comparison = compare(results, args.rate)
     _check_anchors(comparison, args.anchor)
-    write_figure(dataclasses.replace(comparison, title=args.title), output, args.anchor)
+    write_figure(dataclasses.replace(comparison, title=args.title), output, args.anchor, Rows([folder]))
 
 
 def redraw(args: argparse.Namespace) -> None:
     for path in args.csv:
-        comparison = dataclasses.replace(read_csv(path), title=args.title)
-        _write_parts(path.with_suffix(""), _pictures(comparison))
+        comparison = dataclasses.replace(read_csv(path), title=args.title, notes=read_notes(path.with_suffix(".txt")))
+        write_figure(comparison, path.with_suffix(""))
 
 
 def redraw_paper(args: argparse.Namespace) -> None:
@@ -202,6 +220,18 @@ def bd(args: argparse.Namespace) -> None:
     _show(summaries.deltas(comparison, args.anchor), args.output)
 
 
+def ratios(args: argparse.Namespace) -> None:
+    check_writable(args.output)
+    comparison = _comparison(args)
+    found, scores = _intervals(comparison, Rows(args.results))
+    if not found:
+        raise SpicError("no rival among these results: measure some with spic rivals, or spic curves run")
+    if scores:
+        print(aligned(scores), end="\n\n")
+    print(factors.NOTE, end="\n\n")
+    _show(found, args.output)
+
+
 def links(args: argparse.Namespace) -> None:
     check_writable(args.output)
     _show(summaries.time_to_answer(_comparison(args)), args.output)
@@ -215,9 +245,10 @@ def cost(args: argparse.Namespace) -> None:
 VERBS = {
     "figure": (figure, _add_figure, "all points as CSV, the figure as PNG and SVG, Bjøntegaard deltas, a caption"),
     "bd": (bd, _add_deltas, "Bjøntegaard deltas, and the bits at one point under the uncompressed network"),
+    "ratios": (ratios, _add_table, "how many times fewer bits than each rival, and accuracies, with intervals over the pictures"),
     "links": (links, _add_table, "time to answer over links of 50 kbit/s to 100 Mbit/s"),
     "cost": (cost, _add_table, "bits, accuracy and edge cost of every point"),
     "run": (run, _add_run, "measure all points and rivals, then draw the figure; what is done already is kept"),
-    "redraw": (redraw, _add_redraw, "draw figures anew from their own CSV files"),
+    "redraw": (redraw, _add_redraw, "draw figures anew from their own CSV files, tables and captions, too"),
     "paper": (redraw_paper, _add_folder, "the paper's four figures, from the numbers read off them"),
 }

@@ -9,14 +9,22 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spic.errors import SpicError
 from spic.record import Record, Results, read_results
+from spic.rivals.codecs import family
+from spic.rivals.features import FEATURE_CODECS
+from spic.rivals.learned.recipes import CURVES as LEARNED
 from spic.tasks import AGREEMENT, TASKS, Score
 
-CODEC_NAMES = {"jpeg": "JPEG", "webp": "WebP", "jpeg2000": "JPEG 2000", "avif": "AVIF", "hevc": "HEVC", "av1": "AV1"}
+CODEC_NAMES = {"jpeg": "JPEG", "webp": "WebP", "jpeg2000": "JPEG 2000", "avif": "AVIF", "hevc": "HEVC", "av1": "AV1",
+               "label": "Label", "classmap": "Class map"}
+OURS, RIVAL, ANSWER = "ours", "rival", "answer"
+"""Kinds of curves: operating points of a split network; what carries a picture or an untrained feature, or is another
+learned way; and what sends the answer itself, which is no rival of the papers' and drawn beside them."""
+ANSWERS = ("label", "classmap")
 VARIANTS = ("coder", "tables", "amp")  # stand in a curve's name where a set of results mixes them
 RATES = {"bpp": "bits per pixel, payload", "bpp_wire": "bits per pixel, all bytes sent"}
 
@@ -42,6 +50,10 @@ class Point:
         """Mean of a number over the point's records; NaN where there are none."""
         return statistics.fmean(map(value, self.records)) if self.records else math.nan
 
+    def at(self, rate: str) -> float:
+        """Payload bits (bpp) or all bits sent (bpp_wire) per pixel."""
+        return self.bpp_wire if rate == "bpp_wire" else self.bpp if math.isnan(self.payload_bpp) else self.payload_bpp
+
     def cost(self, key: str) -> float:
         """Mean of one of the fields of Costs over the records that hold it; NaN where none does."""
         costs = [getattr(record.costs, key) for record in self.records if record.costs is not None]
@@ -51,8 +63,29 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
+    """points: by rising bpp. kind: OURS, RIVAL or ANSWER."""
+
     name: str
-    points: tuple[Point, ...]  # by rising bpp
+    points: tuple[Point, ...]
+    kind: str = RIVAL
+
+    @property
+    def pooled(self) -> bool:
+        """Whether points in the wrong order are averaged; of others the best count."""
+        return self.kind == OURS
+
+    def counted_in(self, rate: str) -> Curve:
+        """The same points at their payload bits (bpp) or all their bits (bpp_wire)."""
+        points = [replace(point, bpp=point.at(rate)) for point in self.points]
+        return replace(self, points=tuple(sorted(points, key=lambda point: point.bpp)))
+
+    def line(self) -> list[Point]:
+        """The points that a line may join: of a rival's several settings those that no other point beats."""
+        points, kept = self.drawable(), []
+        for point in points:
+            if self.pooled or not kept or point.accuracy > kept[-1].accuracy:
+                kept.append(point)
+        return kept
 
     def drawable(self) -> list[Point]:
         """Points with a finite accuracy and a rate that a logarithmic axis can show."""
@@ -137,7 +170,7 @@ def _name(record: Record) -> str:
         return record.curve
     if not record.codec:
         return record.split_point
-    codec = CODEC_NAMES.get(record.codec, record.codec)
+    codec = CODEC_NAMES.get(family(record.codec), record.codec)
     return f"{record.split_point} {codec}" if record.split_point else codec
 
 
@@ -152,6 +185,13 @@ def _by_curve(records: Iterable[Record]) -> dict[str, list[Record]]:
         for member in members:
             curves[" ".join([name, *(_variant(member, key) for key in varying)])].append(member)
     return dict(sorted(curves.items(), key=lambda item: _place(item[0], item[1][0])))
+
+
+def _setting(record: Record) -> str:
+    """The compress factor, the quality, or of a codec set otherwise its name and quality."""
+    if record.quality is None:
+        return str(record.compress_factor)
+    return f"{record.quality}" if family(record.codec) == record.codec else f"{record.codec} {record.quality}"
 
 
 def _variant(record: Record, key: str) -> str:
@@ -171,9 +211,20 @@ def _place(name: str, record: Record) -> tuple[int, str]:
 def _curve(name: str, records: list[Record], rate: str, sources: dict[int, str]) -> Curve:
     settings: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        settings[str(record.compress_factor if record.quality is None else record.quality)].append(record)
+        settings[_setting(record)].append(record)
     points = [_point(name, setting, members, rate, sources) for setting, members in settings.items()]
-    return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)))
+    return Curve(name, tuple(sorted(points, key=lambda point: point.bpp)), _kind(records[0]))
+
+
+def _kind(record: Record) -> str:
+    return ANSWER if record.codec in ANSWERS else RIVAL if record.codec else OURS
+
+
+def kind_of(name: str) -> str:
+    """The kind of a curve of which no more than its name is known."""
+    answers = [CODEC_NAMES[codec] for codec in ANSWERS]
+    rivals = {*CODEC_NAMES.values(), *FEATURE_CODECS, *LEARNED.values()}
+    return ANSWER if name in answers else RIVAL if {name, name.partition(" ")[2]} & rivals else OURS
 
 
 def _point(name: str, setting: str, records: list[Record], rate: str, sources: dict[int, str]) -> Point:
@@ -196,8 +247,12 @@ def _point(name: str, setting: str, records: list[Record], rate: str, sources: d
 
 def _conditions(records: Iterable[Record]) -> list[str]:
     """Each codec's chroma format, settings and version, once."""
-    lines = {_name(record): f"{_name(record)}: chroma {record.chroma}, {record.settings}; "
-             + ", ".join(record.versions.values()) for record in records if record.codec}
+    lines = {}
+    for record in records:
+        if record.codec:
+            variant = "" if family(record.codec) == record.codec else f" ({record.codec})"
+            name = f"{_name(record)}{variant}"
+            lines[name] = f"{name}: chroma {record.chroma}, {record.settings}; {', '.join(record.versions.values())}"
     return [lines[name] for name in sorted(lines)]
 
 

@@ -58,6 +58,8 @@ STYLES = {
     "JPEG": Style(BLACK, "o"), "WebP": Style(PURPLE, "s"), "JPEG 2000": Style(GREY, "x", size=6),
     "AVIF": Style(ORANGE, "P", size=6.5), "AV1": Style(WINE, ">", "-.", hollow=True),
     "HEVC": Style(SKY, "v", size=6.5),
+    "Label": Style(BLACK, "p", ":", size=8), "Class map": Style(BLACK, "p", ":", size=8),
+    "Scale hyperprior": Style(VIOLET, "H", "-.", hollow=True, size=6.5),
     "Variational": Style(VIOLET, "h", ":", size=6.5), "Entropic Student": Style(BROWN, "X", ":", size=6.5),
 }
 SPARE_COLOURS = (BLACK, SKY, GREEN, PURPLE, BLUE, GREY)
@@ -91,10 +93,14 @@ def draw(comparison: Comparison) -> Figure:
 
 
 def _draw_curve(axes: Axes, curve: Curve, style: Style) -> None:
-    """Markers and line, error bars behind them in the curve's colour; faint across a stretch without points."""
-    points = curve.drawable()
+    """Markers and line, error bars behind them in the curve's colour; faint across a stretch without points, and without a
+    line where another setting of the same rival is better."""
+    points = curve.line()
     if not points:
         return
+    beaten = [point for point in curve.drawable() if point not in points]
+    axes.plot([p.bpp for p in beaten], [p.accuracy for p in beaten], style.marker, color=style.colour, alpha=0.3,
+              markersize=0.6 * style.size, markeredgewidth=0.8)
     several = any(point.seeds > 1 for point in points)
     broken = [entry for point, following in pairwise([*points, None]) for entry in
               ([point, NOWHERE] if following and is_gap(point, following) else [point])]
@@ -118,7 +124,7 @@ def is_gap(first: Point, second: Point) -> bool:
 
 def gaps(curve: Curve) -> list[tuple[Point, Point]]:
     """Neighbours that no solid line joins."""
-    return [pair for pair in pairwise(curve.drawable()) if is_gap(*pair)]
+    return [pair for pair in pairwise(curve.line()) if is_gap(*pair)]
 
 
 def _draw_baseline(axes: Axes, comparison: Comparison) -> None:
@@ -179,7 +185,7 @@ def floor(comparison: Comparison) -> float:
 
 def _mark_exit(axes: Axes, comparison: Comparison, curve: Curve, style: Style) -> None:
     """An arrow where a curve leaves the figure below, with the lowest accuracy it comes to."""
-    points, bottom = curve.drawable(), floor(comparison)
+    points, bottom = curve.line(), floor(comparison)
     below = [point for point in points if point.accuracy < bottom]
     if not below:
         return

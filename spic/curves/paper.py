@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spic.curves.comparison import Comparison, Curve, Point
+from spic.curves.comparison import Comparison, Curve, Point, kind_of
 
 NUMBERS = Path(__file__).resolve().parents[1] / "data" / "paper_curves.json"
 RIVALS = ("Entropic Student", "HEVC", "Variational", "JPEG")
@@ -32,7 +32,8 @@ def comparisons() -> dict[str, Comparison]:
 def _comparison(read_off: dict, task: str, splits: tuple[str, ...], title: str) -> Comparison:
     figure = read_off[task]
     curves = tuple(
-        Curve(name, tuple(Point(str(i), bpp, accuracy) for i, (bpp, accuracy) in enumerate(figure["curves"][name])))
+        Curve(name, tuple(Point(str(i), bpp, accuracy) for i, (bpp, accuracy) in enumerate(figure["curves"][name])),
+              kind_of(name))
         for name in (*splits, *RIVALS)
     )
     benchmark = BENCHMARKS[task]

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from spic.curves.comparison import Comparison, Curve, Point
+from spic.curves.comparison import Comparison, Curve, Point, kind_of
 from spic.errors import SpicError
 from spic.tasks import AGREEMENT, TASKS
 
@@ -25,6 +25,15 @@ def read_csv(path: Path) -> Comparison:
         raise SpicError(f"{path}: not the CSV of a figure's points ({error!r}); name the NAME.csv of a figure") from None
 
 
+def read_notes(path: Path) -> tuple[str, ...]:
+    """The remarks at the head of a figure's NAME.txt, before its first table; none where there is no such file."""
+    if not path.exists():
+        return ()
+    paragraphs = path.read_text().split("\n\n")
+    tables = [number for number, text in enumerate(paragraphs) if text.split()[:2] == ["curve", "bpp"]]
+    return tuple(paragraphs[:tables[0]]) if tables else ()
+
+
 def _comparison(rows: list[dict]) -> Comparison:
     first = rows[0]
     scores = [score.key for score in (*TASKS[first["task"]].scores, AGREEMENT)]
@@ -37,6 +46,7 @@ def _comparison(rows: list[dict]) -> Comparison:
         curves[row["curve"]].append(Point(row["setting"], number[column], number[score], number["bpp_wire"],
                                           number[rate + DEVIATION], number[score + DEVIATION], int(row["seeds"]),
                                           number["bpp"]))
-    ordered = tuple(Curve(name, tuple(sorted(points, key=lambda point: point.bpp))) for name, points in curves.items())
+    ordered = tuple(Curve(name, tuple(sorted(points, key=lambda point: point.bpp)), kind_of(name))
+                    for name, points in curves.items())
     return Comparison(first["task"], first["benchmark"], ordered, float(first[f"baseline_{score}"] or math.nan),
                       int(first["images"]) if first["images"] else None, rate=rate, score=score)

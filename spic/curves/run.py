@@ -16,6 +16,7 @@ from spic.costs import costs_of_points, ready, sample
 from spic.errors import SpicError
 from spic.points import OperatingPoint
 from spic.record import Costs, Record, Results, read_results
+from spic.rivals import answer
 from spic.rivals import command as rivals
 from spic.rivals.codecs import find_codecs
 from spic.rivals.learned import command as learned
@@ -38,18 +39,22 @@ class Pictures:
 
 def measure(benchmark: Benchmark, points: Sequence[OperatingPoint], pictures: Pictures, folder: Path, *,
             coder: str = "rans", codecs: Iterable[str] | None = None, features: Sequence[str] = ()) -> Results:
-    """Measure what is not done yet, points first; each step's results are a file in ``folder`` as soon as it ends.
+    """Measure what is not done yet, points first; each step's results are a file in ``folder`` as soon as it ends, beside a
+    file per point with one row per image.
 
     codecs: names of rivals, all where None. features: split points whose untrained features are compressed, too.
     """
     check_names(benchmark, pictures, codecs, features)
-    records = val.measure_points(points, coder=coder, output=folder / "points", **pictures.options())
+    records = val.measure_points(points, coder=coder, output=folder / "points", per_image=folder / "points",
+                                  **pictures.options())
     with_costs = add_costs(benchmark, points, records, pictures, coder, folder / "costs.json")
+    more = {**pictures.options(), "per_image": folder / "rivals"}
     steps = [Results(tuple(with_costs)),
-             _kept(folder / "rivals.json", *rivals.measure_rivals(benchmark, codecs=codecs, **pictures.options())),
-             _kept(folder / "learned.json", *learned.measure_learned(benchmark, **pictures.options()))]
+             _kept(folder / "rivals.json", *rivals.measure_rivals(benchmark, codecs=codecs, **more)),
+             _kept(folder / "answers.json", *answer.measure_answers(benchmark, **more)),
+             _kept(folder / "learned.json", *learned.measure_learned(benchmark, **more))]
     for name in dict.fromkeys(features):
-        found = rivals.measure_rivals(benchmark, features=name, **pictures.options())
+        found = rivals.measure_rivals(benchmark, features=name, **more)
         steps.append(_kept(folder / f"features-{name}.json", *found))
     return Results(sum((step.records for step in steps), ()), {k: v for step in steps for k, v in step.missing.items()})
 

@@ -28,7 +28,7 @@ def points(comparison: Comparison) -> Table:
     return [
         {
             "task": comparison.task, "benchmark": comparison.benchmark, "curve": curve.name, "setting": point.setting,
-            "bpp": point.bpp if math.isnan(point.payload_bpp) else point.payload_bpp, "bpp_wire": point.bpp_wire,
+            "bpp": point.at("bpp"), "bpp_wire": point.bpp_wire,
             comparison.unit.key: point.accuracy, f"baseline_{comparison.unit.key}": comparison.baseline,
             "seeds": point.seeds, f"{comparison.rate}_deviation": point.bpp_deviation,
             f"{comparison.unit.key}_deviation": point.accuracy_deviation,

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from spic.datasets import names
-from spic.datasets.images import FLOAT64, Preparation, UnreadableImage, evenly_spread, opened
+from spic.datasets.images import Preparation, evenly_spread
+from spic.datasets.pictures import FLOAT64, Stretched, UnreadableImage, opened
 from spic.errors import SpicError
 
 CLASSES = names.CAMVID
@@ -25,21 +26,11 @@ _RIM = tuple((0, full - own) for full, own in zip(IMAGE_SIZE, PICTURE_SIZE))
 
 
 @dataclass(frozen=True)
-class WholePicture(Preparation):
-    """Any photo as an input of the street networks: all of it, stretched to 481 x 361."""
-
-    interpolation: str = "bicubic"
-    rounding: str = FLOAT64
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        return IMAGE_SIZE
-
-    def geometry(self, image: Image.Image, interpolation: str | None = None) -> Image.Image:
-        return image.resize(IMAGE_SIZE[::-1], Image.Resampling[(interpolation or self.interpolation).upper()])
+class WholePicture(Stretched, Preparation):
+    """Any photo as an input of the street networks: all of it, stretched."""
 
 
-PREPARATION = WholePicture()
+PREPARATION = WholePicture(interpolation="bicubic", rounding=FLOAT64, height=IMAGE_SIZE[0], width=IMAGE_SIZE[1])
 
 
 class CamVid(Dataset):

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from spic.datasets import names
-from spic.datasets.images import FLOAT64, Preparation, UnreadableImage, check_size, evenly_spread, read_rgb
+from spic.datasets.images import Preparation, evenly_spread
+from spic.datasets.pictures import FLOAT64, UnreadableImage, check_size, read_rgb
 from spic.errors import SpicError, reason
 from spic.files import cache_root, make_folder, write_whole
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,26 @@ from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from spic.datasets.imagenet import ClassFolders, pictures, sub_folders
-from spic.datasets.images import Preparation, evenly_spread, read_rgb
+from spic.datasets.images import Preparation, evenly_spread
+from spic.datasets.pictures import read_rgb
 from spic.datasets.names import WORDNET_IDS
 from spic.errors import SpicError
 
 
 class Unlabelled(Dataset):
-    """Any folder of pictures, nested or flat: items are network inputs, float32 [3, H, W], and nothing else is read."""
+    """Any folder of pictures, nested or flat: items are network inputs, float32 [3, H, W], and nothing else is read.
+
+    left_out: patterns of file names that do not count.
+    """
 
     labelled = False
     class_names = None
     num_classes = None
 
-    def __init__(self, folder: Path, preparation: Preparation, limit: int | None = None):
+    def __init__(self, folder: Path, preparation: Preparation, limit: int | None = None, left_out: Sequence[str] = ()):
         if not folder.is_dir():
             raise SpicError(f"{folder}: no such folder; --data names one that holds pictures")
-        found = sorted(map(Path, pictures(folder)))
+        found = sorted(path for path in map(Path, pictures(folder)) if not any(path.match(pattern) for pattern in left_out))
         if not found:
             raise SpicError(f"{folder}: holds no picture ({' '.join(IMG_EXTENSIONS)})")
         self.paths = evenly_spread(found, limit)

@@ -10,7 +10,8 @@ import numpy as np
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from spic.datasets.images import Preparation, evenly_spread, read_rgb
+from spic.datasets.images import Preparation, evenly_spread
+from spic.datasets.pictures import read_rgb
 from spic.datasets.names import WORDNET_IDS, readable
 from spic.errors import SpicError
 

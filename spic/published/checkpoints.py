@@ -104,7 +104,7 @@ def read_checkpoint(data: bytes, point: OperatingPoint, name: str) -> Checkpoint
     if wrong:
         raise SpicError(f"{name}: does not fit {point.name} with stride {point.stride} and {point.channels} channels "
                         f"(first: {wrong})")
-    return Checkpoint({key: value.contiguous() for key, value in state.items()}, origin)
+    return Checkpoint({key: value.detach().contiguous() for key, value in state.items()}, origin)  # a file may ask for gradients
 
 
 def _origin(estimator: dict[str, Tensor], name: str, devices: set[str]) -> Origin:

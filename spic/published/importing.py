@@ -55,6 +55,9 @@ def import_published(source: str, dict_file: Path = DICT_FILE) -> Summary:
     record([artefact for artefact in known if artefact.name not in wanted], root)
     if wanted:
         _import_files(source, wanted, root, summary)
+    if wanted and len(summary.missing) == len(wanted) and _holds_none(source, known):
+        raise SpicError(f"{source}: holds none of the published files (Classification/weights/..., "
+                        f"Segmentation/freq_tab/...); they are at {ARCHIVE_URL}")
     summary.complete = sum(all(map(in_place, artefacts([point]))) for point in points)
     return summary
 
@@ -75,9 +78,11 @@ def _import_files(source: str, wanted: dict[str, Artefact], root: Path, summary:
     summary.written = len(written)
     summary.refused = {name: reason for name, reason in summary.refused.items() if name not in written}
     summary.missing = [name for name in wanted if name not in written and name not in summary.refused]
-    if len(summary.missing) == len(wanted):
-        raise SpicError(f"{source}: holds none of the published files (Classification/weights/..., "
-                        f"Segmentation/freq_tab/...); they are at {ARCHIVE_URL}")
+
+
+def _holds_none(source: str, known: Iterable[Artefact]) -> bool:
+    """Whether it is no copy at all, rather than one whose files are in place already."""
+    return next(iter(read_files(source, {artefact.name: artefact.size for artefact in known})), None) is None
 
 
 def convert(artefact: Artefact, data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from spic.errors import SpicError
 
 
 class Parts(NamedTuple):
-    """Byte counts that add up to the length of the coded picture."""
+    """Byte counts that add up to the length of the coded picture; a label's payload is a part of a byte."""
 
     payload: int  # depends on the picture's content: entropy-coded data and tables made for this picture
     header: int  # the codec's own: sizes, quantisation tables, parameter sets, tile and frame markers
@@ -68,6 +68,34 @@ def webp_parts(data: bytes) -> Parts:
             return _parts(data, size - VP8_FRAME_HEADER, VP8_FRAME_HEADER)
         position += 8 + size + size % 2
     raise SpicError("a WebP file without a lossy picture (VP8 chunk)")
+
+
+# --- maps of classes, without loss: PNG chunks (ISO/IEC 15948), WebP's lossless chunk -----------------------------
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+VP8L_HEADER = 5  # signature, width, height, version
+
+
+def lossless_parts(data: bytes) -> Parts:
+    """Of a PNG or a lossless WebP file."""
+    if data.startswith(PNG_SIGNATURE):
+        return _parts(data, sum(size for name, size in _png_chunks(data) if name == b"IDAT"), 0)
+    position = 12
+    while position + 8 <= len(data):
+        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        if name == b"VP8L":
+            return _parts(data, size - VP8L_HEADER, VP8L_HEADER)
+        position += 8 + size + size % 2
+    raise SpicError("neither a PNG nor a lossless WebP file")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """(name, payload size) of each chunk: length, name, payload, check."""
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        yield data[position + 4 : position + 8], size
+        position += 12 + size
 
 
 # --- JPEG 2000: codestream (ISO/IEC 15444-1, Annex A) ------------------------------------------------------------

@@ -16,7 +16,7 @@ from spic.files import stamp, write_json
 
 SAMPLED_IMAGES = 16
 PACKAGE = Path(__file__).parents[1]
-DECISIVE = ("costs.py", *(f"rivals/{name}.py" for name in ("anatomy", "codecs", "evaluate", "features", "inputs", "video",
+DECISIVE = ("costs.py", *(f"rivals/{name}.py" for name in ("anatomy", "answer", "codecs", "evaluate", "features", "inputs", "reduced", "video",
                                                                "learned/codec", "learned/networks")))
 
 

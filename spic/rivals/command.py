@@ -3,6 +3,7 @@
     spic rivals --task classification --output runs/scenes/rivals.json
     spic rivals --task segmentation --benchmark camvid --valdir DIR --codecs jpeg hevc --output FILE.json
     spic rivals --task classification --features S3 --output runs/scenes/features.json
+    spic rivals --task classification --answer --output runs/scenes/answers.json
     spic rivals learned --help
 
 Pictures: image → codec → image → uncompressed network. With --features: the untrained feature of a split point through
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ from spic.networks import cut
 from spic.networks.cut import single
 from spic.points import location
 from spic.record import Record
+from spic.rivals.answer import measure_answers
 from spic.rivals.cache import ResultCache
 from spic.rivals.codecs import CODECS, find_codecs
 from spic.rivals.evaluate import FeatureRival, PixelRival, sweep
@@ -46,6 +49,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--qualities", nargs="+", default=[], metavar="NAME=Q,Q,...",
         help="instead of a codec's own sweep, as in jpeg=10,50")
     add("--features", metavar="SPLIT", help="code the feature at this split point instead of the picture")
+    add("--answer", action="store_true", help="the edge runs the whole network and sends its answer: a label, a map of classes")
+    add("--per_image", type=Path, metavar="FOLDER", help="write a file per codec and quality with one row per image")
     add_options(add)
     return parser.parse_args(argv)
 
@@ -63,21 +68,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     check_writable(args.output)
-    records, missing = measure_rivals(
-        benchmark_of(args.task, args.benchmark, args.valdir), codecs=args.codecs, qualities=args.qualities,
-        features=args.features, valdir=args.valdir, limit=args.limit, backbone_weights=args.backbone_weights, gpu=args.gpu,
-        cache=args.cache, batch_size=args.batch_size, workers=args.workers)
+    if args.answer and (args.codecs or args.qualities or args.features is not None):
+        raise SpicError("--answer: goes without --codecs, --qualities and --features; the answer has one code")
+    measure = measure_answers if args.answer else partial(
+        measure_rivals, codecs=args.codecs, qualities=args.qualities, features=args.features)
+    records, missing = measure(
+        benchmark_of(args.task, args.benchmark, args.valdir), valdir=args.valdir, limit=args.limit,
+        backbone_weights=args.backbone_weights, gpu=args.gpu, cache=args.cache, batch_size=args.batch_size,
+        workers=args.workers, per_image=args.per_image)
     publish(args.output, records, missing)
 
 
 def measure_rivals(benchmark: Benchmark, *, codecs: Iterable[str] | None = None, qualities: Iterable[str] = (),
                    features: str | None = None, valdir: Path | None = None, limit: int | None = None,
                    backbone_weights: Path | None = None, gpu: bool = False, cache: Path | None = None, batch_size: int = 16,
-                   workers: int = 2) -> tuple[list[Record], dict[str, str]]:
+                   workers: int = 2, per_image: Path | None = None) -> tuple[list[Record], dict[str, str]]:
     """The records of a sweep, and for each codec that does not work here the reason.
 
     codecs: names, all where None. qualities: ``NAME=Q,Q,...`` each. features: the split point whose untrained feature is
-    coded, None for the pictures. Points in the folder ``cache`` (default: spic's) are not measured again.
+    coded, None for the pictures. Points in the folder ``cache`` (default: spic's) are not measured again. per_image: a folder for a row per image.
     """
     known = CODECS if features is None else FEATURE_CODECS
     present, missing = find_codecs(codecs, known)
@@ -87,7 +96,7 @@ def measure_rivals(benchmark: Benchmark, *, codecs: Iterable[str] | None = None,
                         "built with more formats")
     rival = _rival(benchmark, features, valdir, limit, backbone_weights, gpu)
     store = ResultCache(cache or cache_root() / "rivals")
-    return sweep(rival, benchmark, present, store, chosen, batch_size, workers), missing
+    return sweep(rival, benchmark, present, store, chosen, batch_size, workers, per_image), missing
 
 
 def qualities_of(entries: Iterable[str], known: Mapping) -> dict[str, list[int]]:

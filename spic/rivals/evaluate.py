@@ -10,10 +10,12 @@ on disk with one row per image, so that an interrupted sweep goes on and a secon
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +25,12 @@ from tqdm import tqdm
 
 from spic.costs import latency
 from spic.datasets.images import normalise
+from spic.evaluate import plain_columns
+from spic.files import sha256
 from spic.networks.cost import cost
 from spic.networks.weights import fingerprint
 from spic.record import Costs, Record
+from spic.report import write_csv
 from spic.rivals.anatomy import Parts
 from spic.rivals.cache import ResultCache, code_id, dataset_id
 from spic.rivals.workers import Passage, Workers
@@ -193,10 +198,12 @@ def _outcome(rival: PixelRival, point: Point, tally: Tally) -> Outcome:
 
 
 def sweep(rival: PixelRival, benchmark: Any, codecs: list[Any], cache: ResultCache,
-          qualities: Mapping[str, Iterable[int]] | None = None, batch_size: int = 32, workers: int = 4) -> list[Record]:
+          qualities: Mapping[str, Iterable[int]] | None = None, batch_size: int = 32, workers: int = 4,
+          per_image: Path | None = None) -> list[Record]:
     """One record per codec and quality.
 
-    benchmark: its ``task``, ``name`` and ``num_classes``. qualities: per codec name, instead of its own sweep.
+    benchmark: its ``task``, ``name`` and ``num_classes``. qualities: per codec name, instead of its own sweep. per_image:
+    a folder that gets a file per point with a row per image, of the same columns as those of val.py.
     """
     qualities = qualities or {}
     points = [Point(codec, quality) for codec in codecs for quality in qualities.get(codec.name, codec.sweep)]
@@ -206,8 +213,24 @@ def sweep(rival: PixelRival, benchmark: Any, codecs: list[Any], cache: ResultCac
         plain = _cached(rival, Point(None, None), benchmark, cache, pool, batch_size)
         for number, point in enumerate(points, 1):
             found = _cached(rival, point, benchmark, cache, pool, batch_size, f"{number}/{len(points)} ")
-            records.append(_record(rival, benchmark, point, found, plain.scores, costs))
+            record = _record(rival, benchmark, point, found, plain.scores, costs)
+            records.append(record if per_image is None else _keep_rows(rival, record, found, plain, per_image))
     return records
+
+
+def _keep_rows(rival: PixelRival, record: Record, found: Outcome, plain: Outcome, folder: Path) -> Record:
+    """The record, with a mark of the file that now holds its rows."""
+    names = getattr(rival.dataset, "paths", range(len(found.rows)))
+    where = f"{record.split_point}-{record.codec}" if record.split_point else record.codec
+    path = folder / f"{where}_{record.quality}.csv"
+    write_csv(path, [_row(record.task, str(name), own, alone) for name, own, alone in zip(names, found.rows, plain.rows)])
+    return dataclasses.replace(record, more={**record.more, "per_image": sha256(path)})
+
+
+def _row(task: str, name: str, own: dict, plain: dict) -> dict:
+    scores = {key: value for key, value in own.items() if key not in Parts._fields}
+    return {"image": name, **scores, "payload_bytes": own["payload"], "frame_bytes": sum(own[part] for part in Parts._fields),
+            **plain_columns(task, plain)}
 
 
 def _record(rival: PixelRival, benchmark: Any, point: Point, found: Outcome, baseline: dict, costs: dict) -> Record:

@@ -4,8 +4,8 @@
     data = codec.encode(feature, quality=8)     # feature: float [C, h, w] of one image; 8 bits a value
     codec.decode(data)                          # float32 [C, h, w]
 
-zlib and zstd take values rounded to 1 to 8 bits; jpeg-tiles and webp-tiles lay the channels out as one grey 8-bit
-picture.
+zlib and zstd take values rounded to 1 to 8 bits; jpeg-tiles, webp-tiles and hevc-tiles lay the channels out as one grey
+8-bit picture.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ class FeatureCodec:
         return Parts(len(data) - HEADER.size, HEADER.size, 0)
 
 
-def _tiled(codec: str, sweep: tuple[int, ...]) -> FeatureCodec:
+def _tiled(codec: str, sweep: tuple[int, ...], name: str | None = None) -> FeatureCodec:
     inner = CODECS[codec]
     settings = f"8 bits a value, channels tiled to one grey picture, {inner.settings}"
-    return FeatureCodec(f"{codec}-tiles", inner.quality_name, inner.quality_range, sweep, settings,
+    return FeatureCodec(name or f"{codec}-tiles", inner.quality_name, inner.quality_range, sweep, settings,
                         *_as_picture(codec), inner.version)
 
 
@@ -146,5 +146,7 @@ FEATURE_CODECS: dict[str, FeatureCodec] = {
                      lambda: f"zstandard {_zstandard().__version__}", bits=int),
         _tiled("jpeg", (5, 10, 20, 40, 75)),
         _tiled("webp", (0, 10, 25, 50, 80)),
+        # as MPEG codes features (its common test conditions for them take an intra video codec at constant QP)
+        _tiled("hevc-qp", (45, 39, 33, 27, 21), "hevc-tiles"),
     )
 }

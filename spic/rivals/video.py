@@ -47,6 +47,12 @@ def hevc_options(quality: int) -> dict[str, str]:
     return {"preset": "slow", "tune": "ssim", "x265-params": f"crf={quality}:{fixed}"}
 
 
+def hevc_constant_options(quality: int) -> dict[str, str]:
+    # ipratio 1: x265 would take a lower QP for an intra picture than the one it is told
+    fixed = "aq-mode=0:ipratio=1:keyint=1:info=0:annexb=1:pools=none:frame-threads=1:wpp=0:log-level=none"
+    return {"preset": "slow", "x265-params": f"qp={quality}:{fixed}"}
+
+
 def av1_options(quality: int) -> dict[str, str]:
     return {"preset": "5", "crf": str(quality), "svtav1-params": "tune=3:lp=1:avif=1"}  # 3: image quality, as libavif's
 
@@ -68,6 +74,23 @@ def planes_to_rgb(planes: np.ndarray) -> np.ndarray:
     chroma = planes[height:].reshape(2, height // 2, width // 2).astype(np.float32) - 128
     full = [Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR) for plane in chroma]
     return _bytes(np.stack([np.ravel(plane) for plane in (planes[:height], *full)], -1) @ TO_RGB.T).reshape(height, width, 3)
+
+
+def rgb_to_full(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] → uint8 [3, H, W]: Y, Cb and Cr at full resolution."""
+    planes = TO_YCBCR @ image.reshape(-1, 3).T.astype(np.float32)
+    planes[1:] += 128
+    return _bytes(planes).reshape(3, *image.shape[:2])
+
+
+def full_to_rgb(planes: np.ndarray) -> np.ndarray:
+    values = planes.reshape(3, -1).astype(np.float32)
+    values[1:] -= 128
+    return _bytes(values.T @ TO_RGB.T).reshape(*planes.shape[1:], 3)
+
+
+FORMATS = {"4:2:0": ("yuv420p", rgb_to_planes, planes_to_rgb), "4:4:4": ("yuv444p", rgb_to_full, full_to_rgb)}
+"""Chroma → FFmpeg's name, from RGB, and back."""
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
@@ -106,7 +129,7 @@ class VideoCodec:
     settings: str
     options: Callable[[int], dict[str, str]] = field(repr=False)
     anatomist: Anatomist = field(repr=False)
-    chroma: str = "4:2:0"
+    chroma: str = "4:2:0"  # one of FORMATS
     holds_gil: bool = False
 
     def version(self) -> str:
@@ -125,24 +148,29 @@ class VideoCodec:
     def encode(self, image: np.ndarray, quality: int) -> bytes:
         quality = check_quality(self, quality)
         padded, (rows, columns) = pad_even(check_rgb8(image))
-        return bytes([columns, rows]) + self.encode_planes(rgb_to_planes(padded), quality)
+        return bytes([columns, rows]) + self.encode_planes(FORMATS[self.chroma][1](padded), quality)
+
+    def write(self, picture: Image.Image, quality: int) -> bytes:
+        """A picture of any mode."""
+        return self.encode(np.array(picture.convert("RGB")), quality)
 
     def encode_planes(self, planes: np.ndarray, quality: int) -> bytes:
-        """uint8 [H·3/2, W] planes → elementary stream."""
+        """uint8 planes, [H·3/2, W] or at 4:4:4 [3, H, W] → elementary stream."""
         av = _av()
         context = av.CodecContext.create(self.encoder, "w")
-        context.width, context.height = planes.shape[1], planes.shape[0] * 2 // 3
-        context.pix_fmt, context.thread_count = "yuv420p", 1
+        height = planes.shape[1] if planes.ndim == 3 else planes.shape[0] * 2 // 3
+        context.width, context.height = planes.shape[-1], height
+        context.pix_fmt, context.thread_count = FORMATS[self.chroma][0], 1
         context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
         context.options = self.options(quality)
-        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(planes, format=context.pix_fmt)
         frame.pts = 0
         with ordinary_priority():
             return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
     def decode(self, data: bytes) -> np.ndarray:
         columns, rows = data[:CUT_BYTES]
-        image = planes_to_rgb(self.decode_planes(data[CUT_BYTES:]))
+        image = FORMATS[self.chroma][2](self.decode_planes(data[CUT_BYTES:]))
         return image[: image.shape[0] - rows, : image.shape[1] - columns]
 
     def decode_planes(self, stream: bytes) -> np.ndarray:
@@ -150,7 +178,7 @@ class VideoCodec:
         context = av.CodecContext.create(self.decoder, "r")
         context.thread_count = 1
         frames = [*context.decode(av.Packet(stream)), *context.decode(None)]
-        return frames[0].to_ndarray(format="yuv420p")
+        return frames[0].to_ndarray(format=FORMATS[self.chroma][0])
 
     def parts(self, data: bytes) -> Parts:
         payload, header, container = self.anatomist(data[CUT_BYTES:])

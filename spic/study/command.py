@@ -51,6 +51,7 @@ def _add_measure(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="coders and tables")
     verb.add_argument("--limit", type=positive, help="use only N images, evenly spread over the set")
     verb.add_argument("--workers", type=natural, default=2, help="processes that load images")
+    verb.add_argument("--rivals", action="store_true", help="measure codecs, learned rivals and the answer itself, too")
 
 
 def _add_report(verb: argparse.ArgumentParser) -> None:
@@ -71,7 +72,8 @@ def _train(args: argparse.Namespace) -> None:
 
 def _measure(args: argparse.Namespace) -> None:
     measure(args.runs, args.benchmark, args.data, tasks=list(dict.fromkeys(args.tasks)),
-            variants=list(dict.fromkeys(args.variants)), limit=args.limit, workers=args.workers)
+            variants=list(dict.fromkeys(args.variants)), limit=args.limit, workers=args.workers,
+            rivals=args.rivals)
 
 
 def _report(args: argparse.Namespace) -> None:

@@ -1,8 +1,10 @@
 """Measures the shipped points and the study's own: accuracy and coded bytes, and what each part costs.
 
-    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      a record of each point
+    runs/study/<benchmark>/records/<task>/shipped/<coder>-<tables>/S1_0.json      a record of each point, and
+                                                                                  beside it .csv, a row per image
     runs/study/<benchmark>/records/<task>/trained/<coder>-<tables>/S1_4200.json
     runs/study/<benchmark>/curves/<task>/<coder>-<tables>/S1-l1-0.json            the same, sorted: curve and seed
+    runs/study/<benchmark>/rivals/<task>/pictures.json                                likewise of codecs and learned rivals
     runs/study/<benchmark>/effort/<task>.json
 """
 
@@ -15,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spic import val
-from spic.benchmarks import of_points
+from spic.benchmarks import Benchmark, of_points
 from spic.errors import SpicError
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.record import Record, Results
+from spic.rivals.answer import measure_answers
+from spic.rivals.command import measure_rivals
+from spic.rivals.learned.command import measure_learned
 from spic.study import effort, plan
 from spic.study.train import folder
 from spic.tasks import TASKS
@@ -37,6 +42,11 @@ def curves(root: Path, task: str, variant: str) -> Path:
     return root / "curves" / task / variant
 
 
+def rivals_folder(root: Path, task: str) -> Path:
+    """Folder of the rivals' records, with their rows."""
+    return root / "rivals" / task
+
+
 def effort_file(root: Path, task: str) -> Path:
     return root / "effort" / f"{task}.json"
 
@@ -51,10 +61,11 @@ class Group:
 
 
 def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iterable[str] = tuple(TASKS),
-            variants: Sequence[str] = VARIANTS, limit: int | None = None, workers: int = 2) -> None:
+            variants: Sequence[str] = VARIANTS, limit: int | None = None, workers: int = 2, rivals: bool = False) -> None:
     """Everything there are points for; records that exist already are kept.
 
-    runs: folder of the study. data: of the public data set; scenes are drawn. variants: ``<coder>-<tables>`` each.
+    runs: folder of the study. data: of the public data set; scenes are drawn. variants: ``<coder>-<tables>`` each. rivals:
+    measure the rivals of the shipped points, too, on the same pictures.
     """
     root = folder(runs, benchmark)
     groups = [group for whose, catalogue in (("trained", root / "dict.yaml"), ("shipped", DICT_FILE))
@@ -65,14 +76,24 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
         _count_tables(group, data, variants)
         for variant in variants:
             coder, tables = variant.split("-")
+            target = records(root, group.task, group.whose, variant)
             measured = val.measure_points(
                 [point.with_tables(tables) for point in group.points], valdir=data, coder=coder, limit=limit,
-                workers=workers, output=records(root, group.task, group.whose, variant), quiet=True)
+                workers=workers, output=target, per_image=target, quiet=True)
             if group.whose == "trained":
                 sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
     for group in groups:
         if group.whose == "shipped" and not effort_file(root, group.task).exists():
             effort.write(effort_file(root, group.task), effort.measure(of_points(group.points), group.points, data))
+        if group.whose == "shipped" and rivals:
+            _measure_rivals(of_points(group.points), rivals_folder(root, group.task), valdir=data, limit=limit,
+                            workers=max(1, workers))
+
+
+def _measure_rivals(benchmark: Benchmark, folder: Path, **options) -> None:
+    for name, measure_them in (("pictures", measure_rivals), ("answers", measure_answers), ("learned", measure_learned)):
+        found, missing = measure_them(benchmark, per_image=folder, **options)
+        Results(tuple(found), missing).write(folder / f"{name}.json")
 
 
 def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -> list[Group]:

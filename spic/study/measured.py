@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from spic.benchmarks import benchmarks
 from spic.curves.comparison import Comparison, Curve, read
+from spic.curves.redraw import read_csv
+from spic.curves.samples import Rows
 from spic.errors import SpicError
 from spic.study import effort, plan
-from spic.study.evaluation import curves, effort_file, records
+from spic.study.evaluation import curves, effort_file, records, rivals_folder
 from spic.study.train import folder, logs
 from spic.tasks import Score
 
@@ -46,9 +49,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
+    """figures: where the CSV files of drawn figures lie, which stand in for records that are not there."""
+
     runs: Path
     benchmark: str
     task: str
+    figures: Path | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +71,20 @@ class Measured:
     def shipped(self, variant: str = MAIN_VARIANT) -> Comparison | None:
         """The shipped points, a curve per split point."""
         return _read(sorted(records(self.root, self.task, "shipped", variant).glob("*.json")))
+
+    def drawn(self) -> Comparison | None:
+        """The shipped points and the rivals on the same pictures: as measured here, else as the figure's CSV has them."""
+        rivals = sorted(rivals_folder(self.root, self.task).glob("*.json"))
+        if rivals and self.shipped():
+            return read([records(self.root, self.task, "shipped", MAIN_VARIANT), *rivals])
+        csv = self.figures / f"{self.name}.csv" if self.figures else None
+        return read_csv(csv) if csv and csv.exists() else self.shipped()
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Of each picture, of what is measured here."""
+        return Rows(folder for folder in (records(self.root, self.task, "shipped", MAIN_VARIANT),
+                                          rivals_folder(self.root, self.task)) if folder.is_dir())
 
     def trained(self, variant: str = MAIN_VARIANT, names: str = "*", seed: int | str = "*") -> Comparison | None:
         """The study's own points; ``names``: a pattern like S1-*; all seeds, which become error bars, or one."""
@@ -92,7 +112,7 @@ class Measured:
     @cached_property
     def comparison(self) -> Comparison:
         """Any curves there are: for what all of them share, the uncompressed accuracy and its unit."""
-        return self.trained() or self.shipped()
+        return self.trained() or self.drawn()
 
     def last_lines(self) -> dict[tuple[str, str], list[dict]]:
         """(split point, estimator) -> of each training, the log's last line with the seconds of all its epochs."""
@@ -125,8 +145,10 @@ def by_name(comparison: Comparison | None) -> dict[str, Curve]:
     return {curve.name: curve for curve in comparison.curves} if comparison else {}
 
 
-def sets(runs: Path) -> list[Measured]:
-    """Every benchmark and task that something was measured of."""
+def sets(runs: Path, figures: Path | None = None) -> list[Measured]:
+    """Every benchmark and task that something was measured of, or drawn into a figure."""
     found = {(path.parts[-3], path.parts[-1]) for kind in ("records", "curves") for path in runs.glob(f"*/{kind}/*")
              if re.fullmatch(r"\w+", path.name)}
-    return [Measured(runs, benchmark, task) for benchmark, task in sorted(found)]
+    if figures:
+        found |= {(benchmark, task) for task, benchmark in benchmarks() if (figures / f"{benchmark}-{task}.csv").exists()}
+    return [Measured(runs, benchmark, task, figures) for benchmark, task in sorted(found)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,5 +52,17 @@ def answer(logits: Tensor, names: Sequence[str]) -> Answer:
     return Answer([(names[i], share) for i, share in zip(classes.tolist(), shares.tolist())])
 
 
+def reply(logits: Tensor, names: Sequence[str]) -> dict:
+    """{"top": [{"class", "name", "score"}, the most certain first]}."""
+    shares, classes = logits.float().softmax(0).topk(min(SHOWN, len(logits)))
+    return {"top": [{"class": number, "name": names[number], "score": share}
+                    for number, share in zip(classes.tolist(), shares.tolist())]}
+
+
+def score_of_sums(sums: np.ndarray, images: int) -> np.ndarray:
+    """Top-1 in percent from hits [..., 1]."""
+    return 100.0 * sums[..., 0] / images
+
+
 TASK = Task("classification", (Score("top1", "top-1 accuracy", "%", 2, 1.0, 0.5), Score("top5", "top-5 accuracy", "%", 2, 1.0, 0.5)),
-            TopK, loss, 64, answer)
+            TopK, loss, 64, answer, reply, ("top1",), score_of_sums)

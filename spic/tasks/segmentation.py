@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from spic.errors import SpicError
 from spic.tasks.task import Answer, Metric, Score, Task
 
 MASK_STRIDE = 2  # in training, masks are compared at every second pixel: half the resolution, a quarter of the work
@@ -25,7 +30,7 @@ class MeanIoU(Metric):
     def _count(self, logits: Tensor, targets: Tensor) -> list[dict]:
         matrices = self._confusion(logits.argmax(1).cpu(), targets.cpu())
         self.counts += matrices.sum(0)
-        return [{"miou": mean_iou(matrix)} for matrix in matrices]
+        return [{"miou": mean_iou(matrix), **_summands(matrix)} for matrix in matrices]
 
     def _confusion(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """One matrix per image, [B, classes, classes]: a single count, in which each image has cells of its own."""
@@ -46,6 +51,21 @@ def mean_iou(confusion: Tensor) -> float:
     return (hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean().item()
 
 
+def _summands(confusion: Tensor) -> dict[str, str]:
+    """What adds up over images to the mean IoU: pixels of intersection and of union, a number for each class."""
+    hits = confusion.diag()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return {name: " ".join(map(str, counts.tolist())) for name, counts in (("hits", hits), ("union", union))}
+
+
+def score_of_sums(sums: np.ndarray, images: int) -> np.ndarray:
+    """Mean IoU from pixels of intersection and of union, [..., 2 x classes]; classes that never occur do not count."""
+    hits, union = np.split(np.asarray(sums, float), 2, axis=-1)
+    occurs = union > 0
+    shares = np.divide(hits, union, out=np.zeros_like(hits), where=occurs)
+    return shares.sum(-1) / np.maximum(occurs.sum(-1), 1)
+
+
 def loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy at every second pixel; logits [B, classes, h, w] may still have to be resized to the masks."""
     targets = targets[:, ::MASK_STRIDE, ::MASK_STRIDE].long()
@@ -62,4 +82,17 @@ def answer(logits: Tensor, names: Sequence[str]) -> Answer:
                   classes.numpy())
 
 
-TASK = Task("segmentation", (Score("miou", "mean IoU", "", 4, 0.01, 0.005),), MeanIoU, loss, 4, answer)
+def reply(logits: Tensor, names: Sequence[str]) -> dict:
+    """{"classes": names that occur, the largest first, "map": base64 of a PNG, one byte per pixel, the class}."""
+    if len(names) > 256:
+        raise SpicError(f"{len(names)} classes: a map of one byte per pixel tells 256 apart")
+    classes = logits.argmax(0).to(torch.uint8).cpu().numpy()
+    counts = np.bincount(classes.ravel(), minlength=len(names))
+    found = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    buffer = io.BytesIO()
+    Image.fromarray(classes).save(buffer, "PNG")
+    return {"classes": [names[number] for number in found], "map": base64.b64encode(buffer.getvalue()).decode()}
+
+
+TASK = Task("segmentation", (Score("miou", "mean IoU", "", 4, 0.01, 0.005),), MeanIoU, loss, 4, answer, reply,
+            ("hits", "union"), score_of_sums)

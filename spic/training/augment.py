@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spic.benchmarks import Cropping
-from spic.datasets.images import SCALED, normalise
+from spic.datasets.images import normalise
+from spic.datasets.pictures import SCALED
 
 
 def box(cropping: Cropping, height: int, width: int, draw: Callable[[], float]) -> tuple[int, int, int, int]:

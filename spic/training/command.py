@@ -17,13 +17,13 @@ from pathlib import Path
 from spic import parallel
 from spic.benchmarks import EMBEDDED, benchmarks, default_name, find, names
 from spic.benchmarks.own import OWN
-from spic.bottleneck import ACTIVATIONS
+from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
 from spic.coding.tables import KINDS
 from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
 from spic.errors import SpicError
 from spic.points import is_name
 from spic.training.curve import Pictures, Places, train_all
-from spic.training.fit import DISTORTIONS
+from spic.training.distortion import DISTORTIONS, TASK
 from spic.training.jobs import Curve, Job
 from spic.training.outcome import Outcome, verdict
 from spic.training.rate import ESTIMATORS
@@ -51,24 +51,31 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add = parser.add_argument_group("pictures").add_argument
     add("--data", type=Path, metavar="DIR", help="pictures to learn from; without labels any folder of them, nested or flat")
     add("--limit", type=positive, metavar="N", help="only N of them, evenly spread")
+    add("--apart_from", type=Path, nargs="+", default=[], metavar="DIR", help="folders of pictures to be tested on: one of them "
+        "among --data, by its content, is refused")
     add = parser.add_argument_group("the bottleneck").add_argument
-    add("--lambda", type=float, nargs="+", default=[LAMBDA], dest="lambdas", metavar="LAMBDA", help="what a bit per pixel may "
-        "cost in accuracy (nats of distortion): larger means fewer bytes; each makes a point (default: 10)")
+    add("--lambda", type=float, nargs="+", dest="lambdas", metavar="LAMBDA", help="what a bit per pixel may cost in accuracy "
+        f"(nats of distortion): larger means fewer bytes; each makes a point (default: {LAMBDA:g})")
     add("--compress_factor", type=natural, default=0, metavar="N", help="number of the first lambda's point on its curve; the "
         "others follow (default: %(default)s)")
-    add("--stride", type=positive, metavar="N", help="of the encoder (default: 2, for tokens 1)")
-    add("--channels", type=positive, metavar="N", help="that are coded (default: an eighth of the feature's, 8 to 64)")
-    add("--step", type=float, default=Curve.step, help="of the quantiser (default: %(default)s)")
+    add("--form", choices=FORMS, help="separable: as published; linear, rectified: start from a closed solution (default: "
+        "separable, with --steps 0 linear)")
+    add("--stride", type=positive, metavar="N", help="of the encoder (default: 2, for tokens 1; of a linear one the whole map, "
+        "where the rest of the network takes its mean)")
+    add("--channels", type=positive, nargs="+", metavar="N", help="that are coded, for all points or for each (default: an "
+        "eighth of the feature's, 8 to 64; of a linear one all, up to 128)")
+    add("--step", type=float, nargs="+", default=[Curve.step], help="of the quantiser, for all points or for each; with "
+        "--steps 0 each makes a point (default: 0.5)")
     add("--activation", choices=ACTIVATIONS, help="the decoder's last one (default: relu, or none where the pictures' features "
         "take negative values)")
     add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of frequency tables to count for val.py "
         "--tables, beside the shared one (default: all)")
     add = parser.add_argument_group("how it is trained").add_argument
-    add("--steps", type=positive, default=Curve.steps, metavar="N", help="length in batches; a point that starts from its "
-        "neighbour takes half of it (default: %(default)s)")
+    add("--steps", type=natural, default=Curve.steps, metavar="N", help="length in batches; a point that starts from its "
+        "neighbour takes half of it; 0: no training, the closed form (default: %(default)s)")
     add("--rate", choices=tuple(ESTIMATORS), default=Curve.rate, help="estimator of the bits (default: %(default)s)")
     add("--distortion", choices=DISTORTIONS, help="task: against the labels; distill: against the uncompressed network's "
-        "answers (default: task for S1, S2, S3, else distill)")
+        "answers; mae: their absolute error, as in the paper (default: task for S1, S2, S3, else distill)")
     add("--batch_size", type=positive, default=Curve.batch_size, metavar="N", help="default: %(default)s")
     add("--lr", type=float, default=Curve.lr, help="peak of the learning rate (default: %(default)s)")
     add("--seed", type=natural, default=0, metavar="N", help="default: %(default)s")
@@ -112,15 +119,24 @@ def _curve(task: str, args: argparse.Namespace) -> Curve:
         find(task, name)  # says which there are
     own = network if not known or network != find(task, name).network else None
     more = {"network": own, "cut": args.cut, "activation": args.activation}
-    return Curve(task, name, args.split_point, tuple(args.lambdas), args.step, args.stride, args.channels, args.steps, None,
-                 args.batch_size, args.lr, args.rate, args.distortion, args.seed, args.compress_factor, more)
+    lambdas = tuple(args.lambdas or ([LAMBDA] if args.steps else []))
+    form = args.form or (SEPARABLE if args.steps else LINEAR)
+    return Curve(task, name, args.split_point, lambdas, _one_or_each(args.step), args.stride, _one_or_each(args.channels),
+                 args.steps, None, args.batch_size, args.lr, args.rate, args.distortion, args.seed, args.compress_factor, form, more)
+
+
+def _one_or_each(values: Sequence | None):
+    """One value for all points, or a value for each."""
+    return values[0] if values and len(values) == 1 else values
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, value in (("step", args.step), ("lr", args.lr)):
+    for name, value in (*(("step", step) for step in args.step), ("lr", args.lr)):
         if not 0 < value < 1e6:
             raise SpicError(f"--{name} {value}: must be a number above 0")
-    for weight in args.lambdas:
+    if not args.steps:
+        _check_closed(args)
+    for weight in args.lambdas or ():
         if not 0 <= weight < 1e12:
             raise SpicError(f"--lambda {weight}: must be a number, 0 or more")
     if args.size and not args.network:
@@ -129,6 +145,15 @@ def _check(args: argparse.Namespace) -> None:
     for option, name in (("--split_point", args.split_point), ("--benchmark", args.benchmark)):
         if name is not None and not is_name(name):
             raise SpicError(f"{option} {name!r}: must be a name of letters, digits, '.', '-' and '_'")
+
+
+def _check_closed(args: argparse.Namespace) -> None:
+    """Without a training, what only a training would heed is refused."""
+    given = {"lambda": args.lambdas, "distortion": args.distortion, "rate": args.rate != Curve.rate, "lr": args.lr != Curve.lr,
+             "batch_size": args.batch_size != Curve.batch_size}
+    for name, value in given.items():
+        if value:
+            raise SpicError(f"--{name}: nothing is trained with --steps 0; the closed form's rates are those of several --step")
 
 
 def _weights(text: str | None) -> Path | str | None:
@@ -145,8 +170,8 @@ def _processes(args: argparse.Namespace) -> int:
 
 def _pictures(jobs: Sequence[Job], args: argparse.Namespace) -> Pictures:
     """Without labels any folder will do; scenes have pictures of their own."""
-    unlabelled = args.data is not None and jobs[0].options.distortion == "distill" and jobs[0].benchmark != EMBEDDED
-    return Pictures(args.data, unlabelled, args.limit)
+    unlabelled = args.data is not None and jobs[0].options.distortion != TASK and jobs[0].benchmark != EMBEDDED
+    return Pictures(args.data, unlabelled, args.limit, tuple(args.apart_from))
 
 
 def _check_output(jobs: Sequence[Job], places: Places, resume: bool) -> None:

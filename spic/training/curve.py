@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import Benchmark, Whole, of_points
-from spic.bottleneck import Bottleneck, last_activation, make_bottleneck
+from spic.bottleneck import SEPARABLE, Bottleneck, last_activation, make_bottleneck
 from spic.coding.tables import KINDS
+from spic.datasets.apart import require_apart
 from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable
@@ -34,6 +35,8 @@ from spic.networks.weights import fingerprint, load_strictly, read_state_dict
 from spic.points import ROOT, load_points
 from spic.tasks import TASKS
 from spic.training.checkpoint import Run
+from spic.training.closed import Directions, closed_form, find_directions
+from spic.training.distortion import TASK
 from spic.training.features import Cut, FeatureSet, Views, compute
 from spic.training.fit import CPU, Tick, fit, identity
 from spic.training.jobs import Job, default_channels, default_stride
@@ -44,11 +47,13 @@ from spic.training.tables import file_names
 @dataclass(frozen=True)
 class Pictures:
     """What bottlenecks learn from. data: a folder, None where the benchmark draws its own. unlabelled: it is any folder of
-    pictures, nested or flat. limit: only so many, evenly spread."""
+    pictures, nested or flat. limit: only so many, evenly spread. apart_from: folders of pictures that are tested on; one of
+    theirs among them is refused."""
 
     data: Path | None = None
     unlabelled: bool = False
     limit: int | None = None
+    apart_from: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,16 @@ class Places:
         return self.runs / f"{job.name}.jsonl"
 
     def weights(self, job: Job) -> Path:
-        return self.output / file_names(*job.key)["weights"]
+        return self.output / file_names(*job.weights_key)["weights"]
 
 
 @dataclass(frozen=True)
 class Bench:
     """What the jobs of one network share: halves and features per cut, float32 ones of whole pictures to count symbols of.
 
-    backs, activations: cut -> the part behind it, the last activation that its features ask for. network, pictures: change
-    when the network's weights, or the pictures that are learned from, do.
+    backs, activations: cut -> the part behind it, the last activation that its features ask for. directions: (cut, form,
+    stride as the job says it) -> the closed form, of the jobs that begin with one. network, pictures: change when the network's weights, or the
+    pictures that are learned from, do.
     """
 
     benchmark: Benchmark
@@ -81,6 +87,7 @@ class Bench:
     training: dict[Cut, FeatureSet]
     counting: dict[Cut, FeatureSet]
     activations: dict[Cut, str]
+    directions: dict[tuple[Cut, str, int | None], Directions]
     network: str
     pictures: str
     places: Places
@@ -170,17 +177,27 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
     """The bench of jobs of one network: its features are computed, or read from the cache."""
     benchmark = of_points(list(jobs))
     cuts = list(dict.fromkeys(_cut_of(job, benchmark) for job in jobs))
-    dataset = open_pictures(benchmark, pictures, labelled=any(job.options.distortion == "task" for job in jobs))
+    dataset = open_pictures(benchmark, pictures, labelled=any(job.options.distortion == TASK for job in jobs))
     network = benchmark.build_network(weights)
     mark = fingerprint(network)
     traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
     source, threads = benchmark.source, parallel.cores()
     views = Views(dataset, *source.crops, window=source.window)
-    training = compute(traced, cuts, views, threads, weights=mark)
-    counting = compute(traced, cuts, Views(dataset, limit=source.counted), threads, torch.float32, weights=mark)
+    counted = Views(dataset, limit=source.counted)
+    counting = compute(traced, cuts, counted, threads, torch.float32, weights=mark)
+    trains = any(job.options.steps for job in jobs) and (views.identity != counted.identity or views.window)
+    training = compute(traced, cuts, views, threads, weights=mark) if trains else counting
     activations = {cut: last_activation(training[cut].features) for cut in cuts}
-    return Bench(benchmark, _backs(traced, cuts, training[cuts[0]].image_size), training, counting, activations, mark,
+    backs = _backs(traced, cuts, training[cuts[0]].image_size)
+    return Bench(benchmark, backs, training, counting, activations, _directions(jobs, benchmark, counting, backs), mark,
                  hashlib.sha256(views.identity.encode()).hexdigest(), places, kinds, device)
+
+
+def _directions(jobs: Sequence[Job], benchmark: Benchmark, counting: dict[Cut, FeatureSet], backs
+                ) -> dict[tuple[Cut, str, int | None], Directions]:
+    """Of the jobs that begin with them."""
+    wanted = dict.fromkeys((_cut_of(job, benchmark), job.form, job.stride) for job in jobs if job.form != SEPARABLE)
+    return {(cut, form, stride): find_directions(counting[cut], backs[cut], form, stride) for cut, form, stride in wanted}
 
 
 def _backs(traced: nn.Module, cuts: list[Cut], image_size: tuple[int, int]) -> dict[Cut, fx.GraphModule]:
@@ -197,8 +214,14 @@ def _cut_of(job: Job, benchmark: Benchmark) -> Cut:
 
 def open_pictures(benchmark: Benchmark, pictures: Pictures, labelled: bool):
     """The data set that bottlenecks of the benchmark learn from, checked against what the network answers."""
+    dataset = _open(benchmark, pictures, labelled)
+    require_apart(dataset.paths if pictures.apart_from else (), pictures.apart_from)
+    return dataset
+
+
+def _open(benchmark: Benchmark, pictures: Pictures, labelled: bool):
     if pictures.unlabelled:
-        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit)
+        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit, benchmark.source.left_out)
     dataset = benchmark.source.open(pictures.data, benchmark.source.bottlenecks, pictures.limit)
     if labelled and not getattr(dataset, "labelled", True):
         raise SpicError(f"{pictures.data}: no labels for {benchmark.network} there (a sub-folder for each of its "
@@ -224,14 +247,25 @@ def settled(job: Job, bench: Bench) -> Job:
     """The job with what it left to the feature."""
     cut = bench.benchmark.cut_after(job)
     shape, benchmark = bench.training[cut].shape, bench.benchmark
-    bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size) if job.channels is None else None
-    return replace(job, stride=job.stride or default_stride(shape),
-                   channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
-                   activation=job.activation or bench.activations[benchmark.cut_after(job)])
+    bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
+    if job.form == SEPARABLE:
+        return replace(job, stride=job.stride or default_stride(shape),
+                       channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
+                       activation=job.activation or bench.activations[cut])
+    directions = bench.directions[cut, job.form, job.stride]
+    most = len(directions.encoder)
+    if (job.channels or 0) > most:
+        raise SpicError(f"{job.name}: {job.channels} channels, but there are {most} directions; choose at most so many")
+    return replace(job, stride=directions.stride, channels=job.channels or default_channels(most, job.form),
+                   activation=job.activation or "none")
 
 
 def new_bottleneck(job: Job, bench: Bench, image_size: tuple[int, int], shape: tuple[int, ...]) -> Bottleneck:
-    """The untrained bottleneck of a settled job, with random weights under its seed."""
+    """The untrained bottleneck of a settled job: its closed form, or random weights under its seed where it has none."""
+    if job.form != SEPARABLE:
+        return closed_form(next(found for (cut, form, _), found in bench.directions.items()
+                                if (cut, form, found.stride) == (bench.benchmark.cut_after(job), job.form, job.stride)),
+                           job.channels, job.activation)
     torch.manual_seed(job.options.seed)
     return make_bottleneck(shape, job.channels, job.stride, bench.benchmark.geometry_of(job), job.activation, image_size)
 
@@ -244,13 +278,17 @@ def train_point(job: Job, bench: Bench, tick: Tick | None = None) -> Outcome:
     if job.parent is not None:
         _start_from(bottleneck, bench.places.weights(replace(job, factor=job.parent)))
     run = Run(bench.places.run(job), identity_of(settled_job, bench))
-    trainee = fit(bottleneck, bench.backs[cut], training, job.options, TASKS[job.task].loss, run, bench.places.log(job),
-                  bench.device, tick)
+    if job.options.steps:
+        trained = fit(bottleneck, bench.backs[cut], training, job.options, TASKS[job.task].loss, run, bench.places.log(job),
+                      bench.device, tick)
+    else:
+        trained = bottleneck
+        run.save(0)
     about = {"network": bench.network, "image_size": "x".join(map(str, counting.image_size))} if job.network else None
     outcome = Outcome(job)
     with parallel.first_alone():  # the others may start from these weights next
         if parallel.rank() == 0:
-            outcome = write_outcome(trainee.cpu(), counting, settled_job, bench.kinds, bench.places.output,
+            outcome = write_outcome(trained.cpu(), counting, settled_job, bench.kinds, bench.places.output,
                                     bench.places.log(job), about)
     return replace(outcome, job=job)
 
@@ -265,8 +303,8 @@ def _start_from(bottleneck: Bottleneck, path: Path) -> None:
 def identity_of(job: Job, bench: Bench) -> dict:
     """What makes a settled job's training another one."""
     training = bench.training[bench.benchmark.cut_after(job)]
-    return identity(job.options, bench.device, job=job.name, cut=job.cut, stride=job.stride, channels=job.channels, parent=job.parent,
-                    activation=job.activation, network=bench.network, pictures=bench.pictures, feature=list(training.shape))
+    return identity(job.options, bench.device, job=job.name, cut=job.cut, stride=job.stride, channels=job.channels,
+                    parent=job.parent, form=job.form, activation=job.activation, network=bench.network, pictures=bench.pictures, feature=list(training.shape))
 
 
 def _is_done(job: Job, bench: Bench) -> bool:

@@ -135,7 +135,7 @@ class Views:
     def identity(self) -> str:
         """Changes when the views would: files replaced, other ones of the same names, another preparation."""
         kind = f"{type(self.dataset).__name__} {getattr(self.dataset, 'preparation', '')} {self.dataset.image_size}"
-        return f"{stamp(self.dataset.paths)} {kind} {len(self.indices)} {self.crop} {self.per_image} {self.seed}"
+        return f"{stamp(self.dataset.paths[i] for i in self.indices)} {kind} {len(self.indices)} {self.crop} {self.per_image} {self.seed}"
 
 
 Cut = str | tuple[str, ...]

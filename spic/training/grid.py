@@ -38,7 +38,7 @@ def read_grid(benchmark: str, path: Path = GRID_FILE) -> list[Job]:
 def curve_of(task: str, benchmark: str, split_point: str, row: dict) -> Curve:
     """The curve that one row of grid.yaml, or of the study's, describes: its keys are fields of a Curve."""
     try:
-        return Curve(task, benchmark, split_point, **{**row, "lambdas": tuple(row["lambdas"])})
+        return Curve(task, benchmark, split_point, **{**row, "lambdas": tuple(row.get("lambdas", ()))})
     except (TypeError, KeyError) as error:
         raise SpicError(f"{task} {benchmark} {split_point}: not a row of a grid ({error})") from None
 
@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--task", nargs="+", dest="tasks", choices=TASKS, default=list(TASKS))
     add("--only", nargs="+", default=[], metavar="S1[/0]", help="some split points, or points")
     add("--data", type=Path, help="folder of the public data set; scenes are drawn")
+    add("--limit", type=positive, help="learn from so many pictures only, evenly spread")
+    add("--apart_from", type=Path, nargs="+", default=[], metavar="DIR", help="folders of pictures to be tested on: one of them "
+        "among --data, by its content, is refused")
     add("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints and logs")
     add("--output", type=Path, default=ROOT, help="root to write to, instead of the project")
     add("--rate", choices=tuple(ESTIMATORS), help="of all points; default: the grid's")
@@ -86,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     jobs = [_changed(job, args.rate, args.seed) for job in chosen(read_grid(args.benchmark), args.tasks, args.only)]
-    outcomes = train_all(jobs, Places(args.output, args.runs), Pictures(args.data), processes=args.processes)
+    outcomes = train_all(jobs, Places(args.output, args.runs), Pictures(args.data, limit=args.limit, apart_from=tuple(args.apart_from)),
+                         processes=args.processes)
     print(*(outcome.line() for outcome in outcomes), verdict(outcomes), sep="\n")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spic.points import SHARED
+from spic.bottleneck import Bottleneck
+from spic.points import SHARED, best_tables
 from spic.training.features import FeatureSet
 from spic.training.fit import History, Trainee
 from spic.training.jobs import Job
@@ -37,9 +38,10 @@ class Outcome:
         """For people: what it costs."""
         if not self.rates:
             return f"{self.job.name}  finished before"
-        coded, predicted = self.rates["coded_bpp"], self.rates["predicted_bpp"]
-        return (f"{self.job.name}  lambda {self.job.options.weight:g}  {coded:.5f} bpp, {coded * self.pixels / 8:.0f} bytes a "
-                f"picture by rANS  (estimator: {predicted:.5f} bpp)")
+        coded, options = self.rates["coded_bpp"], self.job.options
+        made = f"lambda {options.weight:g}" if options.steps else f"step {options.step:g}"
+        told = f"{self.job.name}  {made}  {coded:.5f} bpp, {coded * self.pixels / 8:.0f} bytes a picture by rANS"
+        return told + (f"  (estimator: {self.rates['predicted_bpp']:.5f} bpp)" if options.steps else "  (closed form)")
 
 
 def still_falling(history: History) -> tuple[str, ...]:
@@ -62,20 +64,23 @@ def _falls(first: float, middle: float, last: float) -> bool:
     return 1 - last / middle > LEAST_FALL and lately > LEAST_SHARE * whole
 
 
-def write_outcome(trainee: Trainee, counting: FeatureSet, job: Job, kinds: Iterable[str], root: Path, log: Path,
+def write_outcome(trained: Bottleneck | Trainee, counting: FeatureSet, job: Job, kinds: Iterable[str], root: Path, log: Path,
                   about: Mapping[str, str] | None = None) -> Outcome:
     """Files of an operating point under ``root``, with the shared table and those of ``kinds``.
 
-    trainee: on the CPU, as ``counting``, whole pictures' float32 features, is. about: see ``tables.write_point``.
+    trained: what was trained, or a bottleneck that was not; on the CPU, as ``counting``, whole pictures' float32 features,
+    is. about: see ``tables.write_point``. The rates are those of the table that suits the bottleneck (``best_tables``).
     """
-    bottleneck, step = rounded_to_half(trainee.bottleneck.eval()), trainee.options.step
+    trainee = trained if isinstance(trained, Trainee) else None
+    bottleneck, step = rounded_to_half((trainee.bottleneck if trainee else trained).eval()), job.options.step
     tables = count_tables(bottleneck.encoder, counting.features, step, dict.fromkeys([SHARED, *kinds]))
+    rates = compare(trainee and trainee.estimator, bottleneck.encoder, counting.features,
+                    tables[best_tables(job.form, tables)], step, counting.pixels)
     shared = tables.pop(SHARED)
-    rates = compare(trainee.estimator, bottleneck.encoder, counting.features, shared, step, counting.pixels)
     note(log, rates)
-    write_point(bottleneck, shared, job.key, root, job.settings, about)
+    write_point(bottleneck, shared, job.key, root, job.settings, about, job.weights_key)
     write_tables(tables, root / file_names(*job.key)["table"], job.benchmark, root)
-    return Outcome(job, rates, counting.pixels, still_falling(trainee.history))
+    return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else ())
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:
@@ -83,6 +88,8 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     fresh = [outcome for outcome in outcomes if outcome.rates]
     if not fresh:
         return "every point was finished before"
+    if not any(outcome.job.options.steps for outcome in fresh):
+        return "nothing was trained: this is where a training of the form linear starts"
     told = [f"{words} STILL FALLING at {names}" for term, words in FALLING.items() if (names := _names_of(fresh, term))]
     if not told:
         return "no rate was falling any more: the training was long enough"

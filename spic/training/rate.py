@@ -1,22 +1,28 @@
 """Rate estimators: how many bits a bottleneck's feature will cost, as something that has a gradient.
 
-All take the feature in units of the step, [B, C, h, w], non-negative, and give bits per image, [B]. They exist in
+All take the feature in units of the step, [B, C, h, w], and give bits per image, [B]. Numbers of any sign, which a linear
+bottleneck gives, are taken by those of SIGNED alone. They exist in
 training only; what is transmitted is coded with a static frequency table. While training, a symbol is stood for by the
 feature plus uniform noise of one step (Balle et al. 2017); in evaluation mode by the rounded feature.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spic.errors import SpicError
 from spic.parallel import sum_over_ranks
+from spic.training.gaussian import GaussianHyperprior
 
 LEAST_LIKELIHOOD = 1e-9
 HYPER_CHANNELS = 8
 LEAST_SPREAD = 0.05  # in steps
 LEVELS = 512  # symbols a soft table knows; larger ones cost what the last one costs
+LOWEST = -64  # the smallest signed symbol that it knows
 
 
 def _noisy(x: Tensor, training: bool) -> Tensor:
@@ -114,19 +120,22 @@ class L1(nn.Module):
 class Table(nn.Module):
     """The static table's own code length, made soft: linear between the lengths of neighbouring symbols.
 
-    The table follows the symbols of the recent batches. ``tables`` is shared (one for all channels) or channel.
+    The table follows the symbols of the recent batches. ``tables`` is shared (one for all channels), channel, or each (one for
+    every number of a picture: ``channels`` is how many there are). ``lowest``: the smallest symbol that it knows, of LEVELS.
     A hundredth of a geometric distribution is mixed in, so that symbols not seen yet have a length too.
     """
 
     MEMORY = 0.98  # of the counts, per batch
     GEOMETRIC = 0.01
 
-    def __init__(self, channels: int, tables: str = "shared"):
+    def __init__(self, channels: int, tables: str = "shared", lowest: int = 0):
         super().__init__()
-        self.register_buffer("counts", torch.zeros(channels if tables == "channel" else 1, LEVELS))
+        self.tables, self.lowest = tables, lowest
+        self.register_buffer("counts", torch.zeros(1 if tables == "shared" else channels, LEVELS if lowest == 0 else -2 * lowest))
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.transpose(0, 1).reshape(len(self.counts), -1).clamp(0, LEVELS - 2)
+        x = x.flatten(1)[..., None, None] if self.tables == "each" else x
+        rows = (x.transpose(0, 1).reshape(len(self.counts), -1) - self.lowest).clamp(0, self.counts.shape[1] - 2)
         known = rows.detach().nan_to_num()  # no index; the distortion says that something is wrong
         if self.training:
             self._follow(known.round().long())
@@ -143,12 +152,23 @@ class Table(nn.Module):
         self.counts.mul_(self.MEMORY if self.counts.any() else 0).add_(seen)
 
     def lengths(self) -> Tensor:
-        """Bits of each symbol, [distributions, LEVELS]."""
+        """Bits of each symbol, [distributions, levels]."""
         share = self.counts / self.counts.sum(1, keepdim=True).clamp_min(1)
-        mean = (share @ torch.arange(LEVELS, dtype=share.dtype, device=share.device)).clamp_min(0.05)[:, None]
-        steps = torch.arange(LEVELS, device=share.device)
+        steps = (torch.arange(share.shape[1], device=share.device) + self.lowest).abs()
+        mean = (share @ steps.to(share.dtype)).clamp_min(0.05)[:, None]
         tail = (1 / (1 + mean)).log() + steps * (mean / (1 + mean)).log()
         return -torch.log2(((1 - self.GEOMETRIC) * share + self.GEOMETRIC * tail.exp()).clamp_min(1e-12))
 
 
-ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table}
+ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table,
+              "gaussian": lambda channels: GaussianHyperprior(Density(HYPER_CHANNELS), _noisy, _bits, HYPER_CHANNELS, channels)}
+SIGNED = ("factorized", "l1", "table")
+
+
+def make_estimator(name: str, encoder: nn.Module) -> nn.Module:
+    """The estimator for what an encoder gives. Each number of a linear bottleneck has a table of its own."""
+    if not encoder.signed:
+        return ESTIMATORS[name](encoder.channels)
+    if name not in SIGNED:
+        raise SpicError(f"--rate {name}: rates numbers without a sign; for a linear bottleneck choose from {', '.join(SIGNED)}")
+    return Table(math.prod(encoder.shape), "each", LOWEST) if name == "table" else ESTIMATORS[name](encoder.channels)

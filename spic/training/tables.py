@@ -32,7 +32,7 @@ def encoded(encoder: nn.Module, features: Tensor) -> Iterator[Tensor]:
 
 def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Iterable[str]) -> dict[str, FrequencyTable]:
     """The tables of several kinds of an encoder's symbols, counted in one pass."""
-    counters = {kind: SymbolCounter(kind) for kind in kinds}
+    counters = {kind: SymbolCounter(kind, encoder.signed) for kind in kinds}
     for feature in encoded(encoder, features):
         symbols = quantize(feature, step).numpy()
         for counter in counters.values():
@@ -60,20 +60,21 @@ def rounded_to_half(bottleneck: Bottleneck) -> Bottleneck:
 
 
 def write_point(bottleneck: Bottleneck, table: FrequencyTable, key: Key, root: Path = ROOT, settings: Mapping[str, str] = {},
-                about: Mapping[str, str] | None = None) -> None:
+                about: Mapping[str, str] | None = None, weights_key: Key | None = None) -> None:
     """Weights, shared table, checksums and the entry in dict.yaml of one operating point; the entry comes last.
 
     settings: what the entry says beyond numbers and files (network, cut, activation). about: what the weights file says of
-    the network that they were trained behind. Tables of other kinds that belonged to earlier weights are deleted.
+    the network that they were trained behind. weights_key: the point under whose name the weights lie, if not this one.
+    Tables of other kinds that belonged to earlier weights are deleted.
     """
-    names = file_names(*key)
+    names = {**file_names(*key), "weights": file_names(*(weights_key or key))["weights"]}
     write_whole(root / names["weights"], _with_metadata(save(half_state(bottleneck)), about or {}))
     stale = [beside(root / names["table"], kind) for kind in KINDS if kind != SHARED]
     for file in stale:
         file.unlink(missing_ok=True)
     table.save(root / names["table"])
     encoder = bottleneck.encoder
-    geometry = {"stride": encoder.depthwise.stride[0], "channels": encoder.pointwise.out_channels}
+    geometry = {"stride": encoder.stride, "channels": encoder.channels}
     entry = {"step": table.step, **geometry, **names, **settings}
     record_checksums(key[1], [*stale, *(root / name for name in names.values())], root)
     with catalogue():

@@ -191,7 +191,7 @@ def _decode(
 
 @kernel
 def _decode_adaptive(
-    buffer, offsets, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner,
+    buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
     lookup, lookup_bits, codes, values, bounds, entries, width, symbols, status
 ):  # fmt: skip
     channels, height, columns = planes
@@ -211,7 +211,7 @@ def _decode_adaptive(
                         context = chosen(sums[uint64(x)], rows[uint64(i)], classes, choices)
                         value, bit, state = _next(buffer, bit, end, context, lookup, lookup_bits, codes, values, bounds,
                                                   entries, width)
-                        symbols[image, i], sizes[i] = value, min(size_of(int32(value)), cap)
+                        symbols[image, i], sizes[i] = value, min(size_of(int32(value), signed), cap)
                         spread_right(sums, x, sizes, i, channel, own_starts, inner, 1)
                     i += 1
         if state == OK and bit > end:

@@ -12,7 +12,7 @@ from spic.coding.gpu import GpuEngine, select
 from spic.coding.huffman.tables import HuffmanTables
 
 ESCAPE_BITS = 28
-SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings", "own", "cap", "reach", "height", "columns")
+SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings", "own", "cap", "signed", "reach", "height", "columns")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
 CODE_BITS = tl.constexpr(57)
 CODE_MASK = tl.constexpr((1 << 57) - 1)
@@ -174,7 +174,7 @@ def _unescape(window):
 
 @triton.jit(do_not_specialize=SIZES)
 def _decode(
-    words, starts, stops, contexts, first, bias, classes, choices, nearby, neighbours, cap, reach, height, columns,
+    words, starts, stops, contexts, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height, columns,
     lookup, codes, values, bounds, entries, symbols, status, images, n_symbols, width, lookup_bits, halvings,
     LANES: tl.constexpr, ADAPTIVE: tl.constexpr,
 ):  # fmt: skip
@@ -189,7 +189,7 @@ def _decode(
     for i in range(n_symbols):
         if ADAPTIVE:
             tl.debug_barrier()  # what was stored is seen by whoever loads it
-            context = select(symbols, whose, images, i, first, bias, classes, choices, nearby, neighbours, cap, reach, height,
+            context = select(symbols, whose, images, i, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height,
                              columns).to(tl.int64)
         else:
             context = tl.load(contexts + i).to(tl.int64) + tl.zeros([LANES], tl.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from spic.coding.contexts import Selector
 from spic.coding.symbols import MAX_SYMBOL
@@ -43,7 +44,7 @@ def _leaves(root):
 
 
 def encode(table: FrequencyTable, selector: Selector, symbols: Sequence[int]) -> bytes:
-    codes = [huffman_code(counts) for counts in table.distributions]
+    codes = _codes(table)
     bits, context = "", 0
     for i, symbol in enumerate(symbols):
         context = selector.plainly(i, symbols)
@@ -58,7 +59,7 @@ def encode(table: FrequencyTable, selector: Selector, symbols: Sequence[int]) ->
 
 
 def decode(table: FrequencyTable, selector: Selector, payload: bytes) -> list[int]:
-    codes = [{_binary(*code): symbol for symbol, code in huffman_code(c).items()} for c in table.distributions]
+    codes = _symbols(table)
     bits = "".join(f"{byte:08b}" for byte in payload)
     symbols, at = [], 0
     for i in range(len(selector)):
@@ -72,6 +73,18 @@ def decode(table: FrequencyTable, selector: Selector, payload: bytes) -> list[in
     if encode(table, selector, symbols) != payload:
         raise StreamError("bytes left over, or a wrong filling of the last byte")
     return symbols
+
+
+@lru_cache(maxsize=4)
+def _codes(table: FrequencyTable) -> list[dict[int, tuple[int, int]]]:
+    """huffman_code of each distribution."""
+    return [huffman_code(counts) for counts in table.distributions]
+
+
+@lru_cache(maxsize=4)
+def _symbols(table: FrequencyTable) -> list[dict[str, int]]:
+    """The other way: of each distribution, code as text → symbol."""
+    return [{_binary(*code): symbol for symbol, code in codes.items()} for codes in _codes(table)]
 
 
 def _next_symbol(codes: dict[str, int], bits: str, at: int) -> tuple[int, int]:

@@ -214,7 +214,7 @@ def _decode(buffer, offsets, contexts, lookup, entries, width, precision, symbol
 
 @inlined
 def _decode_adaptive_group(
-    buffer, offsets, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner,
+    buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
     lookup, entries, width, precision, symbols, status, first, lanes, states, places, stops, sizes, sums, contexts
 ):  # fmt: skip
     _begin(buffer, offsets, first, lanes, states, places, status)
@@ -235,14 +235,14 @@ def _decode_adaptive_group(
                     entry = _pop(buffer, stops[lane], base, lookup, precision, states, places, lane)
                     contexts[lane] = context
                     symbols[uint64(first) + lane, uint64(i)] = entry >> 32
-                    sizes[uint64(i * lanes) + lane] = min(size_of(int32(entry >> 32)), cap)
+                    sizes[uint64(i * lanes) + lane] = min(size_of(int32(entry >> 32), signed), cap)
                     signs |= entry
                 if signs < 0:
                     for lane in range(lanes):
                         if symbols[first + lane, i] < 0:
                             known = int64(contexts[lane]) * (width + 2)
                             _pop_rest(buffer, offsets, known, entries, width, symbols, status, first + lane, i, states, places, lane)
-                            sizes[i * lanes + lane] = min(size_of(symbols[first + lane, i]), cap)
+                            sizes[i * lanes + lane] = min(size_of(symbols[first + lane, i], signed), cap)
                 spread_right(sums, x, sizes, i, channel, own_starts, inner, lanes)
                 i += 1
     _end(buffer, offsets, first, lanes, states, places, status)
@@ -250,7 +250,7 @@ def _decode_adaptive_group(
 
 @kernel
 def _decode_adaptive(
-    buffer, offsets, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner,
+    buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
     lookup, entries, width, precision, symbols, status
 ):  # fmt: skip
     states, contexts = np.empty(WIDE_LANES, np.uint32), np.empty(WIDE_LANES, np.int32)
@@ -260,11 +260,11 @@ def _decode_adaptive(
     whole = len(symbols) - len(symbols) % WIDE_LANES
     for first in range(0, whole, WIDE_LANES):
         _decode_adaptive_group(
-            buffer, offsets, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, lookup, entries,
+            buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, lookup, entries,
             width, precision, symbols, status, first, WIDE_LANES, states, places, stops, sizes, sums, contexts
         )  # fmt: skip
     for first in range(whole, len(symbols)):
         _decode_adaptive_group(
-            buffer, offsets, planes, rows, bias, classes, choices, cap, starts, outer, own_starts, inner, lookup, entries,
+            buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, lookup, entries,
             width, precision, symbols, status, first, 1, states, places, stops, sizes, sums, contexts
         )  # fmt: skip

@@ -11,7 +11,7 @@ from spic.coding.gpu import GpuEngine, select
 from spic.coding.rans.tables import RansTables
 
 SYMBOL_BYTES = 6
-SIZES = ("images", "n_symbols", "width", "room", "precision", "own", "cap", "reach", "height", "columns")
+SIZES = ("images", "n_symbols", "width", "room", "precision", "own", "cap", "signed", "reach", "height", "columns")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
 LOW = tl.constexpr(1 << 24)
 _BAD_ESCAPE = tl.constexpr(BAD_ESCAPE)
@@ -136,7 +136,7 @@ def _pop_escaped(x, p, stop, buffer, active):
 
 @triton.jit(do_not_specialize=SIZES)
 def _decode(
-    buffer, starts, stops, contexts, first, bias, classes, choices, nearby, neighbours, cap, reach, height, columns,
+    buffer, starts, stops, contexts, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height, columns,
     lookup, entries, symbols, status, images, n_symbols, width, precision, LANES: tl.constexpr, ADAPTIVE: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -152,7 +152,7 @@ def _decode(
     for i in range(n_symbols):
         if ADAPTIVE:
             tl.debug_barrier()  # what was stored is seen by whoever loads it
-            context = select(symbols, whose, images, i, first, bias, classes, choices, nearby, neighbours, cap, reach, height,
+            context = select(symbols, whose, images, i, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height,
                              columns).to(tl.int64)
         else:
             context = tl.load(contexts + i).to(tl.int64)

@@ -123,8 +123,7 @@ def spread(owned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def encode(table: FrequencyTable, selector: Selector, symbols: Sequence[int]) -> bytes:
     """Symbols are put on a stack (the state and the bytes that overflow from it), the last one first."""
-    precision = choose_precision(table.distributions, len(symbols))
-    models = [_Model(counts, precision) for counts in table.distributions]
+    precision, models = _models(table, len(symbols))
     stack = _Stack()
     for i, symbol in reversed(list(enumerate(symbols))):
         model = models[selector.plainly(i, symbols)]
@@ -140,8 +139,7 @@ def encode(table: FrequencyTable, selector: Selector, symbols: Sequence[int]) ->
 
 
 def decode(table: FrequencyTable, selector: Selector, payload: bytes) -> list[int]:
-    precision = choose_precision(table.distributions, len(selector))
-    models = [_Model(counts, precision) for counts in table.distributions]
+    precision, models = _models(table, len(selector))
     stack = _Stack(payload)
     symbols = []
     for i in range(len(selector)):
@@ -158,6 +156,13 @@ def decode(table: FrequencyTable, selector: Selector, payload: bytes) -> list[in
     if stack.state or stack.rest or payload[:1] == b"\0":
         raise StreamError("bytes left over, or a wrong final state")
     return symbols
+
+
+@lru_cache(maxsize=4)
+def _models(table: FrequencyTable, n_symbols: int) -> tuple[int, list[_Model]]:
+    """Precision, and the model of each distribution, for images of n_symbols."""
+    precision = choose_precision(table.distributions, n_symbols)
+    return precision, [_Model(counts, precision) for counts in table.distributions]
 
 
 class _Model:

@@ -63,6 +63,7 @@ def _add_train(add) -> None:
 def _add_evaluate(add) -> None:
     add("--models", nargs="+", choices=CURVES, default=EXPECTED, help="default: %(default)s")
     add("--weights", type=Path, default=ROOT, help="root whose Weights/ is read (default: the project)")
+    add("--per_image", type=Path, metavar="FOLDER", help="write a file per rate with one row per image")
     add_options(add)
 
 
@@ -100,7 +101,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     records, missing = measure_learned(
         benchmark_of(args.task, args.benchmark, args.valdir), args.models, args.weights, valdir=args.valdir,
         limit=args.limit, backbone_weights=args.backbone_weights, gpu=args.gpu, cache=args.cache,
-        batch_size=args.batch_size, workers=args.workers)
+        batch_size=args.batch_size, workers=args.workers, per_image=args.per_image)
     publish(args.output, records, missing)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spic.datasets.images import SCALED, normalise
+from spic.datasets.images import normalise
+from spic.datasets.pictures import SCALED
 from spic.errors import SpicError
 from spic.networks import cut, cut_many
 from spic.networks.cut import answers

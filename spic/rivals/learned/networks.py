@@ -16,7 +16,8 @@ from compressai.models import CompressionModel, FactorizedPrior, ScaleHyperprior
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spic.datasets.images import SCALED, normalise
+from spic.datasets.images import normalise
+from spic.datasets.pictures import SCALED
 from spic.errors import SpicError
 
 VERSION = compressai.__version__

@@ -27,7 +27,7 @@ from spic.rivals.learned.recipes import CURVES
 
 def measure(benchmark: Benchmark, models: Iterable[str], weights: Path, *, valdir: Path | None = None,
             limit: int | None = None, backbone_weights: Path | None = None, gpu: bool = False, cache: Path | None = None,
-            batch_size: int = 16, workers: int = 2) -> tuple[list[Record], dict[str, str]]:
+            batch_size: int = 16, workers: int = 2, per_image: Path | None = None) -> tuple[list[Record], dict[str, str]]:
     """Records of the models whose files lie under ``weights``, and for each that is missing the reason."""
     trained, missing = _read(benchmark, models, weights)
     if not trained:
@@ -46,7 +46,7 @@ def measure(benchmark: Benchmark, models: Iterable[str], weights: Path, *, valdi
         codec = LearnedCodec(rival, device)
         for rate in codec.sweep:
             road = _road(benchmark, rival, rate, dataset, network, device)
-            found = sweep(road, benchmark, [codec], finished, {codec.name: [rate]}, batch_size, workers)
+            found = sweep(road, benchmark, [codec], finished, {codec.name: [rate]}, batch_size, workers, per_image)
             records += [_completed(record, codec, dataset.image_size, rival.recipe["lambdas"][rate]) for record in found]
     return records, missing
 

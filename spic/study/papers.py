@@ -1,0 +1,175 @@
+"""The claims of the CVPR paper that need rivals, peaks, or a teacher's layers; each rule stood here before its numbers.
+
+Rates are compared at the smallest drop under the uncompressed network that a split point reaches, of one, two and five
+points. Intervals are over pictures (spic/curves/bootstrap.py); where methods of training are compared, seeds decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from spic.curves import factors
+from spic.curves.bjontegaard import bd_accuracy
+from spic.curves.bootstrap import Bootstrap, Interval, interval
+from spic.curves.comparison import ANSWER, OURS, Comparison, Curve, Point
+from spic.points import supervised
+from spic.study.claims import (ABSENT, DROPS, FAILS, HEURISTIC, HOLDS, OPEN, PAPERS, Finding, combined, judged_over_seeds,
+                               seed_deltas, spread_of)
+from spic.study.measured import Measured, Spread
+
+SURE = 3.0
+"""Where no rows of the pictures were kept, a factor must be so large: wider than any interval that was measured here."""
+LAYERS = ("fc", "avgpool", "layer4.2", "layer4.1", "layer4.0")
+"""Of the network, that a bottleneck trained without labels is matched at; the paper's order, best first."""
+
+
+# --- against the rivals --------------------------------------------------------------------------------------------
+
+
+def headline(measured: Measured) -> Finding:
+    """Does each split point need fewer bits than the rival that needs the fewest?"""
+    return _against_rivals(measured, supervised)
+
+
+def unlabelled(measured: Measured) -> Finding:
+    """Does each split point trained without labels, too?"""
+    return _against_rivals(measured, lambda name: not supervised(name))
+
+
+def _against_rivals(measured: Measured, wanted: Callable[[str], bool]) -> Finding:
+    comparison = measured.drawn()
+    rivals = factors.rivals_of(comparison) if comparison else []
+    ours = [curve for curve in comparison.curves if curve.kind == OURS and wanted(curve.name)] if rivals else []
+    if not ours:
+        return Finding(ABSENT)
+    bootstrap = _bootstrap(measured, comparison)
+    judged = [_judge(comparison, bootstrap, curve, rivals) for curve in ours]
+    parts = [f"{row['split point']} {verdict} ({row[factors.COLUMNS['bpp']]} times, with all bytes {row[factors.COLUMNS['bpp_wire']]})"
+             for verdict, row in judged]
+    sentence = f"{comparison.images} pictures; fewer bits than the cheapest rival: {'; '.join(parts)}{_answer(comparison, ours)}"
+    return Finding(combined(verdict for verdict, _ in judged), sentence,
+                   ([row for _, row in judged], _each_rival(comparison, ours, rivals)))
+
+
+def _bootstrap(measured: Measured, comparison: Comparison) -> Bootstrap | None:
+    found = Bootstrap(comparison, measured.rows)
+    return found if found.names else None
+
+
+def _judge(comparison: Comparison, bootstrap: Bootstrap | None, ours: Curve, rivals: list[Curve]) -> tuple[str, dict]:
+    drop = _drop(comparison, ours)
+    accuracy = comparison.uncompressed(drop)
+    ratio, _ = factors.ratio_of(ours, rivals, accuracy)
+    cheapest = min(rivals, key=lambda rival: factors.needed(rival, accuracy, "bpp")[0])
+    verdict = _fewer(ratio, factors.interval_of(bootstrap, ours, rivals, drop=drop))
+    return verdict, {"split point": ours.name, "points below": drop, "cheapest rival": "none gets there" if math.isinf(ratio) else cheapest.name,
+                     **factors.row_of(comparison, bootstrap, ours, rivals, drop), "verdict": verdict}
+
+
+def _drop(comparison: Comparison, curve: Curve) -> int:
+    """The smallest that the curve reaches; the largest where it reaches none."""
+    reached = [drop for drop in DROPS if math.isfinite(factors.needed(curve, comparison.uncompressed(drop), "bpp")[0])]
+    return reached[0] if reached else DROPS[-1]
+
+
+def _fewer(ratio: float, found: Interval | None) -> str:
+    """The rule: all of the interval above 1; without one, a factor that no interval here could cover."""
+    if math.isnan(ratio):
+        return FAILS
+    if found is None:
+        return HOLDS if ratio >= SURE else FAILS if ratio <= 1 / SURE else OPEN
+    return HOLDS if found.above(1) else FAILS if found.below(1) else OPEN
+
+
+def _each_rival(comparison: Comparison, ours: list[Curve], rivals: list[Curve]) -> list[dict]:
+    """Payload factors at one point below, split point by rival."""
+    return [{"payload, 1 below": curve.name, **{rival.name: factors.ratio_text(curve, [rival], comparison.uncompressed(1), "bpp")
+                                                for rival in rivals}} for curve in ours]
+
+
+def _answer(comparison: Comparison, ours: list[Curve]) -> str:
+    """What sending the answer itself needs of the bits of the first split point, where that was measured."""
+    answers = [curve for curve in comparison.curves if curve.kind == ANSWER and curve.drawable()]
+    if not answers:
+        return ""
+    text = factors.ratio_text(ours[0], answers, comparison.uncompressed(_drop(comparison, ours[0])), "bpp")
+    return f". Against sending the answer ({answers[0].name}), {ours[0].name}: {text.removeprefix('at most ')} times fewer bits"
+
+
+# --- peaks ---------------------------------------------------------------------------------------------------------
+
+
+def peak(measured: Measured) -> Finding:
+    """Is the papers' estimator more accurate than the heuristic where both are given the most bits?"""
+    rows, verdicts = [], []
+    for split_point, names in measured.estimators.items():
+        if {PAPERS, HEURISTIC} <= set(names):
+            gains = Spread(tuple(_top(measured, f"{split_point} {PAPERS}", seed) - _top(measured, f"{split_point} {HEURISTIC}", seed)
+                                 for seed in _common_seeds(measured, split_point)))
+            verdicts.append(judged_over_seeds(gains, lambda points: points > 0))
+            rows.append({"split point": split_point, f"peak of {PAPERS} above {HEURISTIC} (points)": gains.text("+.2f"),
+                         "verdict": verdicts[-1]})
+    if not rows:
+        return Finding(ABSENT)
+    return Finding(combined(verdicts), "; ".join(" ".join(list(row.values())[:2]) for row in rows), (rows,))
+
+
+def _common_seeds(measured: Measured, split_point: str) -> list[int]:
+    return [seed for seed in measured.seeds if all(measured.curve(f"{split_point} {name}", seed) for name in (PAPERS, HEURISTIC))]
+
+
+def _top(measured: Measured, name: str, seed: int) -> float:
+    """Accuracy in points of the trained point with the most bits: not of the best, which the pictures would choose."""
+    return _most_bits(measured.curve(name, seed)).accuracy / measured.unit.drop
+
+
+def _most_bits(curve: Curve) -> Point:
+    return max(curve.drawable(), key=lambda point: point.bpp)
+
+
+def above(measured: Measured) -> Finding:
+    """Does segmentation with a bottleneck end above the uncompressed network?"""
+    comparison = measured.drawn() if measured.task == "segmentation" else None
+    ours = [curve for curve in comparison.curves if curve.kind == OURS and supervised(curve.name)] if comparison else []
+    if not ours:
+        return Finding(ABSENT)
+    bootstrap, rows = _bootstrap(measured, comparison), []
+    for curve in ours:
+        point = _most_bits(curve)
+        gain, found = (point.accuracy - comparison.baseline) / comparison.unit.drop, _gain(bootstrap, curve, point)
+        verdict = OPEN if found is None else HOLDS if found.above(0) else FAILS if found.below(0) else OPEN
+        rows.append({"split point": curve.name, "bpp": f"{point.bpp:.4g}", "above uncompressed (points)": f"{gain:+.2f}",
+                     "95 %": found.text(lambda value: f"{value:+.2f}") if found else "not measured", "verdict": verdict})
+    parts = [f"{row['split point']} {row['above uncompressed (points)']}" for row in rows]
+    return Finding(combined(row["verdict"] for row in rows), f"{comparison.images} pictures; points of mIoU: {', '.join(parts)}", (rows,))
+
+
+def _gain(bootstrap: Bootstrap | None, curve: Curve, point: Point) -> Interval | None:
+    if bootstrap is None or not bootstrap.covers(curve):
+        return None
+    return interval((bootstrap.accuracies(point) - bootstrap.uncompressed(point)) / bootstrap.comparison.unit.drop)
+
+
+# --- what a bottleneck is matched at -------------------------------------------------------------------------------
+
+
+def matching(measured: Measured) -> Finding:
+    """Without labels: is a deeper layer of the teacher the better one to match, of each two neighbours?"""
+    rows, verdicts = [], []
+    for split_point, names in measured.estimators.items():
+        there = [layer for layer in LAYERS if _matched(layer) in names]
+        for deep, shallow in zip(there, there[1:]):
+            deltas = seed_deltas(measured, bd_accuracy, f"{split_point} {_matched(shallow)}", f"{split_point} {_matched(deep)}")
+            spread = spread_of(deltas, measured.unit.drop)
+            verdicts.append(judged_over_seeds(spread, lambda points: points > 0))
+            rows.append({"split point": split_point, "layers": f"{deep} against {shallow}", "BD-accuracy (points)": spread.text("+.2f"),
+                         "verdict": verdicts[-1]})
+    if not rows:
+        return Finding(ABSENT)
+    return Finding(combined(verdicts), "; ".join(f"{row['layers']} {row['BD-accuracy (points)']}" for row in rows), (rows,))
+
+
+def _matched(layer: str) -> str:
+    """Name of a curve in study.yaml: the estimator, and what is matched; the last layer gives the logits."""
+    return "table+mae" if layer == LAYERS[0] else f"table+mae@{layer}"

@@ -1,0 +1,137 @@
+"""The papers' claims about rivals, peaks and layers: rules on known curves, with and without rows of the pictures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_curves_bootstrap import hits, with_rows
+from test_study import CURVE, put, scaled
+
+from curve_cases import record, rival
+from spic.curves import summaries
+from spic.curves.comparison import compare
+from spic.files import sha256, write_whole
+from spic.record import Results, write_record
+from spic.study import evaluation, papers
+from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
+from spic.study.measured import Measured, sets
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return Measured(tmp_path / "runs", "scenes", "classification", tmp_path)
+
+
+def figure(measured, *records):
+    """The CSV that a figure of these records leaves; the records themselves are gone."""
+    table = summaries.points(compare(Results(records)))
+    write_whole(measured.figures / f"{measured.name}.csv", summaries.as_csv(table).encode())
+
+
+def curve_of(make, markers, **more):
+    return [make(bpp=bpp, top1=top1, **{number: i}, **more) for number in ("factor" if make is record else "quality",)
+            for i, (bpp, top1) in enumerate(markers)]
+
+
+AROUND = [(0.1, 70.0), (0.2, 76.0)]  # the network alone: 76
+
+
+def around(scale):
+    return [(bpp * scale, top1) for bpp, top1 in AROUND]
+
+
+@pytest.mark.parametrize("s1, s2, verdict", [(0.1, 0.2, HOLDS), (0.1, 0.6, PART), (0.6, 0.9, OPEN), (4.0, 5.0, FAILS)])
+def test_every_split_must_beat_the_cheapest_rival_by_what_no_interval_covers(mine, s1, s2, verdict):
+    figure(mine, *curve_of(record, around(s1)), *curve_of(record, around(s2), split_point="S2"),
+           *curve_of(record, around(99), split_point="US1"), *curve_of(rival, AROUND), *curve_of(rival, around(3), codec="webp"))
+    finding = papers.headline(mine)
+    assert finding.verdict == verdict and [row["cheapest rival"] for row in finding.tables[0]] == ["JPEG", "JPEG"]
+    assert finding.tables[0][0]["times fewer bits, payload"] == f"{1 / s1:.2g}"
+    assert finding.tables[1][0]["WebP"] == f"{float(f'{3 / s1:.2g}'):g}"
+    assert papers.unlabelled(mine).verdict == FAILS, "US1 needs 99 times the bits"
+
+
+def test_a_split_that_reaches_no_accuracy_beats_nobody_and_the_drop_is_the_least_it_reaches(mine):
+    figure(mine, *curve_of(record, [(0.001, 60.0), (0.002, 65.0)]),
+           *curve_of(record, [(0.001, 70.0), (0.002, 74.5)], split_point="S2"), *curve_of(rival, AROUND))
+    rows = papers.headline(mine).tables[0]
+    assert [(row["points below"], row["verdict"]) for row in rows] == [(5, FAILS), (2, HOLDS)]
+
+
+def test_sending_the_label_is_told_and_is_no_rival(mine):
+    label = dataclasses.replace(rival("label", quality=0), bpp=0.001, bpp_wire=0.01, scores={"top1": 76.0})
+    figure(mine, *curve_of(record, around(0.1)), *curve_of(rival, AROUND), label)
+    finding = papers.headline(mine)
+    assert finding.verdict == HOLDS and "Against sending the answer (Label), S1: 0.056 times fewer bits" in finding.sentence
+
+
+def put_with_rows(measured, share, rival_bytes, noise=0.0):
+    """S1 at one byte a picture or two and JPEG at ``rival_bytes`` times that, measured with rows on 400 pictures."""
+    points = evaluation.records(measured.root, measured.task, "shipped", "rans-shared")
+    rivals = evaluation.rivals_folder(measured.root, measured.task)
+    rng, plain = np.random.default_rng(0), hits(0.9)
+    made = []
+    for i, (own, size) in enumerate([(share, 2.0), (share - 0.12, 1.0)]):
+        uneven = 1 + noise * rng.uniform(-1, 1, 400)
+        points.mkdir(parents=True, exist_ok=True), rivals.mkdir(parents=True, exist_ok=True)
+        write_record(points / f"S1_{i}.json", with_rows(points, record(factor=i), hits(own), plain, np.full(400, size)))
+        made.append(with_rows(rivals, rival(quality=i), rng.permutation(hits(own)), plain, size * rival_bytes * uneven))
+    Results(tuple(made)).write(rivals / "pictures.json")
+
+
+@pytest.mark.parametrize("times, verdict", [(8, HOLDS), (1, OPEN), (0.1, FAILS)])
+def test_with_rows_the_interval_decides(mine, times, verdict):
+    put_with_rows(mine, 0.96, times)
+    finding = papers.headline(mine)
+    assert finding.verdict == verdict and " to " in finding.tables[0][0]["95 %, payload"]
+
+
+@pytest.mark.parametrize("share, verdict", [(0.95, HOLDS), (0.9, OPEN), (0.85, FAILS)])
+def test_above_the_uncompressed_network_is_paired(tmp_path, share, verdict):
+    """Points of 20 pictures of 400 are beyond chance; the same score is undecided."""
+    mine = Measured(tmp_path / "runs", "scenes", "segmentation", tmp_path)
+    folder = evaluation.records(mine.root, "segmentation", "shipped", "rans-shared")
+    folder.mkdir(parents=True)
+    for i, own in enumerate((share, share - 0.3)):
+        made = with_rows(folder, record(factor=i), hits(own), hits(0.9), np.full(400, 2.0 - i))
+        rows = (folder / f"S1_{i}.csv").read_text().splitlines()
+        pixels = ["image,payload_bytes,frame_bytes,hits,union,plain_hits,plain_union"] + [
+            f"{name},{size},{wire},{hit} 0,1 0,{plain} 0,1 0" for name, hit, size, wire, plain in (row.split(",") for row in rows[1:])]
+        (folder / f"S1_{i}.csv").write_text("\n".join(pixels) + "\n")
+        made = dataclasses.replace(made, task="segmentation", scores={"miou": own}, baseline={"miou": 0.9},
+                                   more={"per_image": sha256(folder / f"S1_{i}.csv")})
+        write_record(folder / f"S1_{i}.json", made)
+    finding = papers.above(mine)
+    assert finding.verdict == verdict and f"S1 {100 * (share - 0.9):+.2f}" in finding.sentence
+    assert papers.above(Measured(tmp_path, "scenes", "classification")).verdict == ABSENT
+
+
+@pytest.mark.parametrize("gains, verdict", [((0.5, 0.2, 0.1), HOLDS), ((-0.5, -0.2, -0.1), FAILS), ((0.5, -0.1, 0.1), OPEN),
+                                            ((0.5, 0.5), OPEN)])
+def test_the_peak_is_that_of_the_most_bits(tmp_path, gains, verdict):
+    mine = Measured(tmp_path, "mine", "classification")
+    for seed, gain in enumerate(gains):
+        put(mine.runs, "trained", "rans-shared", "S1 l1", [(0.01, 99.0), *CURVE[1:]], seed=seed)  # a lucky point of few bits
+        put(mine.runs, "trained", "rans-shared", "S1 hyperprior", scaled(1, gain), seed=seed)
+    assert papers.peak(mine).verdict == verdict
+
+
+@pytest.mark.parametrize("gains, verdict", [((0.0, -1.0), HOLDS), ((0.0, 1.0), FAILS)])
+def test_layers_are_compared_with_their_neighbours(tmp_path, gains, verdict):
+    mine = Measured(tmp_path, "mine", "classification")
+    for seed in range(3):
+        for layer, gain in zip(("mae", "mae@layer4.1"), gains):
+            put(mine.runs, "trained", "rans-shared", f"US1 table+{layer}", scaled(1, gain), seed=seed)
+    finding = papers.matching(mine)
+    assert finding.verdict == verdict and "fc against layer4.1" in finding.sentence
+
+
+def test_nothing_measured_is_said(tmp_path):
+    mine = Measured(tmp_path, "mine", "classification", tmp_path)
+    assert {claim(mine).verdict for claim in (papers.headline, papers.unlabelled, papers.above, papers.peak, papers.matching)} == {ABSENT}
+
+
+def test_a_figure_s_csv_is_enough_to_be_reported(mine):
+    assert sets(mine.runs, mine.figures) == []
+    figure(mine, *curve_of(record, AROUND), *curve_of(rival, AROUND))
+    assert [found.name for found in sets(mine.runs, mine.figures)] == ["scenes-classification"]
