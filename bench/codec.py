@@ -3,7 +3,8 @@ same run.
 
     python bench/codec.py --output codec.json
 
-Ours run on one thread and on all of them (and on the GPU where there is one); beside them a Huffman coder written as a
+Ours run on one thread and on all of them (and on the GPU where there is one), and with a context table on symbols that
+depend on each other; beside them a Huffman coder written as a
 plain Python loop over dictionaries, as the published code has it, and the coders of constriction and torchac where
 those packages are installed. Each cell is the best of several runs on fresh results; the symbols are drawn from the
 table.
@@ -167,6 +168,26 @@ def draw(table: FrequencyTable, batch: int, n: int, seed: int) -> np.ndarray:
     return rng.choice(table.width, (batch, n), p=probabilities(table)).astype(np.int32)
 
 
+def correlated(images: int, n: int, seed: int) -> np.ndarray:
+    """Symbols int32 [images, n / 64, 8, 8] of channels that are busy at the same places."""
+    rng, channels = np.random.default_rng(seed), n // 64
+    y, x = np.mgrid[:8, :8]
+    where = rng.uniform(0, 8, (2, images, 1, 1, 1))
+    near = np.exp(-((y - where[0]) ** 2 + (x - where[1]) ** 2) / 8)
+    scale = np.random.default_rng(0).gamma(1.0, 1.5, (channels, 1, 1))
+    return rng.poisson(scale * near + 0.02).astype(np.int32)
+
+
+def context_rows(n: int, batch: int, seed: int) -> list[dict]:
+    """Rows of both coders with a table fitted to other images of the same source; none where n is no multiple of 64."""
+    if n % 64:
+        return []
+    table, symbols = FrequencyTable.from_symbols(correlated(500, n, seed), 1.0, "context"), correlated(batch, n, seed + 1)
+    return [measure(Codec(f"{name}, contexts, 1 thread", coder.encode, lambda p, _, c=coder: c.decode(p, symbols.shape[1:])),
+                    table, symbols)
+            for name, coder in ((name, make_coder(name, table, threads=1)) for name in ("huffman", "rans"))]
+
+
 def best_time(action: Callable) -> tuple[float, object]:
     """Seconds of the fastest of at least three runs, and the last result."""
     action()
@@ -205,7 +226,8 @@ def run(args: argparse.Namespace) -> None:
     rows = []
     for n, batch in tqdm(cells, desc="codec", unit="cell"):
         symbols = draw(table, batch, n, args.seed)
-        rows += [{"symbols": n, "batch": batch, **measure(codec, table, symbols)} for codec in codecs]
+        measured = [*(measure(codec, table, symbols) for codec in codecs), *context_rows(n, batch, args.seed)]
+        rows += [{"symbols": n, "batch": batch, **row} for row in measured]
     show(rows, table, missing)
     if args.output:
         report = {"machine": describe(), "entropy_bits": table.entropy, "rows": rows, "missing": missing}

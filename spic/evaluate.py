@@ -148,11 +148,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic).
+    """How to run: nothing here changes what is computed, but for ``amp`` (bf16 arithmetic) and ``rdo`` (symbols chosen).
 
     coder_device: "cpu", "gpu", or None for the device of the network. overlap: code one batch while the network runs on
     the next (worth it on a GPU; on a CPU both need the same cores). keep_rows: keep one row per image (a few hundred bytes
-    each) for the per-image file. progress: the file that keeps what was counted so far; None keeps nothing.
+    each) for the per-image file. progress: the file that keeps what was counted so far; None keeps nothing. rdo: of the edges.
     """
 
     coder: str = "huffman"
@@ -165,6 +165,7 @@ class Settings:
     keep_rows: bool = False
     progress: Path | None = None
     quiet: bool = False
+    rdo: float = 0.0
 
 
 @torch.inference_mode()
@@ -191,7 +192,8 @@ def lay_roads(benchmark: Benchmark, network: nn.Module, points: list[OperatingPo
 
 
 def _road(benchmark, point, front, back, feature, image_size, settings) -> Road:
-    edge, cloud = make_halves(point, benchmark, front, back, feature, image_size, settings.coder, settings.coder_device)
+    edge, cloud = make_halves(point, benchmark, front, back, feature, image_size, settings.coder, settings.coder_device,
+                              settings.rdo)
     cloud.open(edge.header)
     return Road(point, edge, cloud, TASKS[benchmark.task].metric(benchmark.num_classes), image_size[0] * image_size[1],
                 keep_rows=settings.keep_rows)

@@ -86,7 +86,10 @@ class Edge:
     """
 
     def __init__(self, front: nn.Module, encoder: nn.Module, step: float, table: FrequencyTable, coder: Coder,
-                 header: StreamHeader, device: torch.device, adapter: type[Whole] = Whole):
+                 header: StreamHeader, device: torch.device, adapter: type[Whole] = Whole, rdo: float = 0.0):
+        if not 0 <= rdo < math.inf:
+            raise SpicError(f"{header.point}: rdo {rdo}: must be a number from 0 (off) on, such as 0.1")
+        self.rdo = rdo
         self.front, self.encoder, self.step, self.table, self.coder = front, encoder, step, table, coder
         self.device, self.adapter, self.expected = device, adapter, header
         self.watch = Stopwatch(device)
@@ -94,7 +97,7 @@ class Edge:
 
     @classmethod
     def load(cls, point: OperatingPoint, coder: str = "huffman", device: str | torch.device = "cpu",
-             weights: Path | str | None = None, coder_device: str | None = None) -> Edge:
+             weights: Path | str | None = None, coder_device: str | None = None, rdo: float = 0.0) -> Edge:
         """The edge of an operating point from its own files: the front's weights, the encoder's, and the table.
 
         weights: a file with the network's, None for the benchmark's. SpicError: a file missing or altered, no split.
@@ -106,7 +109,7 @@ class Edge:
         table = load_table(point)
         header = stream_header(point, coder, table, bottleneck, benchmark.image_size)
         modules = (_ready(module, device) for module in (half.network, bottleneck.encoder))
-        return cls(*modules, point.step, table, make_coder(coder, table, coder_device, device), header, device)
+        return cls(*modules, point.step, table, make_coder(coder, table, coder_device, device), header, device, rdo=rdo)
 
     @property
     def header(self) -> bytes:
@@ -139,8 +142,18 @@ class Edge:
         with self.watch("encoder"):
             encoded = self.encoder(coded)
             self._check_encoded(encoded, coded)
-            symbols = quantize(encoded, self.step)
+            symbols = self._symbols(encoded)
         return symbols, uncoded
+
+    def _symbols(self, encoded: Tensor) -> Tensor:
+        """The nearest, or with ``rdo`` those that are worth their bits."""
+        symbols = quantize(encoded, self.step)
+        if not self.rdo:
+            return symbols
+        from spic.coding.rdo import choose  # compiles at first use; only who asks for it waits
+
+        steps = (encoded.float() / self.step).cpu().numpy()
+        return torch.from_numpy(choose(steps, symbols.cpu().numpy(), self.table, self.rdo)).to(symbols.device)
 
     def close(self) -> bytes:
         """The end mark of the stream; without it the cloud takes the stream for cut off."""
@@ -278,7 +291,8 @@ def _not_finite(feature: Tensor, front: nn.Module, encoder: nn.Module) -> str:
 
 
 def make_halves(point: OperatingPoint, benchmark: Benchmark, front: nn.Module, back: nn.Module, feature,
-                image_size: tuple[int, int], coder_name: str, coder_device: str | None = None) -> tuple[Edge, Cloud]:
+                image_size: tuple[int, int], coder_name: str, coder_device: str | None = None,
+                rdo: float = 0.0) -> tuple[Edge, Cloud]:
     """Edge and cloud of an operating point around the halves of a network, its files read and checked.
 
     feature: what the front gives for one image of ``image_size``; its device is where both halves will run.
@@ -289,7 +303,7 @@ def make_halves(point: OperatingPoint, benchmark: Benchmark, front: nn.Module, b
     _ready(bottleneck.encoder, coded.device), _ready(bottleneck.decoder, coded.device)
     coder = make_coder(coder_name, table, coder_device, coded.device)
     header = stream_header(point, coder_name, table, bottleneck, image_size)
-    edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device, adapter)
+    edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device, adapter, rdo)
     cloud = Cloud(bottleneck.decoder, back, point.step, coder, header, coded.device, adapter)
     _warm_up(edge, feature)
     return edge, cloud

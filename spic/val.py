@@ -19,7 +19,7 @@ from spic import parallel, report
 from spic.benchmarks import EMBEDDED, Benchmark, default_name, names, of_points
 from spic.coding import CODERS, ENGINES
 from spic.coding.tables import KINDS
-from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive
+from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive, strength
 from spic.datasets.loading import check_workers
 from spic.errors import SpicError
 from spic.evaluate import Settings, evaluate, lay_roads
@@ -46,7 +46,9 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--coder", default="huffman", choices=CODERS, help="default: huffman, as published")
     add("--coder_device", choices=ENGINES, help="default: where the network runs")
     add("--tables", choices=KINDS, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
-        "per channel or per channel and position; predictions are the same (default: %(default)s, as published)")
+        "per channel, per channel and position, or selected by the symbols decoded before; predictions are the same (default: %(default)s, as published)")
+    add("--rdo", type=strength, default=0.0, metavar="STRENGTH", help="choose symbols that are worth their bits: a bit is worth "
+        "so much squared error, in steps; 0.05 to 0.3 are sensible (default: 0, the nearest symbol)")
     add("--backbone_weights", type=Path, help="a state dict of the network (default: torchvision's or the shipped one)")
     add("--batch_size", type=positive, default=TASKS[task].batch_size, help="images per step (default: %(default)s)")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run on the GPU (default: False)")
@@ -75,7 +77,8 @@ def _run(task: str, args: argparse.Namespace) -> None:
     results = measure_points(
         [point.with_tables(args.tables) for point in chosen], valdir=args.valdir, coder=args.coder, limit=args.limit,
         batch_size=args.batch_size, workers=args.workers, gpu=args.gpu, amp=args.amp, output=args.output,
-        backbone_weights=args.backbone_weights, coder_device=args.coder_device, per_image=args.per_image)
+        backbone_weights=args.backbone_weights, coder_device=args.coder_device, per_image=args.per_image,
+        rdo=args.rdo)
     if results and parallel.rank() == 0:
         _show(results)
     parallel.stop()
@@ -84,7 +87,8 @@ def _run(task: str, args: argparse.Namespace) -> None:
 def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = None, coder: str = "huffman",
                    limit: int | None = None, batch_size: int | None = None, workers: int = 2, gpu: bool = False,
                    amp: bool = False, backbone_weights: Path | None = None, coder_device: str | None = None,
-                   output: Path | None = None, per_image: Path | None = None, quiet: bool = False) -> list[Record]:
+                   output: Path | None = None, per_image: Path | None = None, quiet: bool = False,
+                   rdo: float = 0.0) -> list[Record]:
     """The records of operating points of one network, in their order, measured in one pass over the pictures.
 
     valdir: folder of the pictures, None where the benchmark draws its own. output, per_image: FILE.json and FILE.csv for
@@ -99,7 +103,7 @@ def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = No
     check_files(points)  # before anything large is fetched or read
     dataset = benchmark.open_data(valdir, limit)
     inputs = {"valdir": valdir and str(valdir.resolve()), "limit": limit, "amp": amp, "pictures": stamp(dataset.paths),
-              "backbone_weights": _network_id(benchmark, backbone_weights)}
+              "backbone_weights": _network_id(benchmark, backbone_weights), **({"rdo": rdo} if rdo else {})}
     done = {}
     if output not in records.values():  # a file named for one point is written anew, a folder is completed
         done = {point: result for point in points
@@ -108,7 +112,7 @@ def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = No
         _say(f"finished before: {records[point]}", quiet=quiet)
     todo = [point for point in points if point not in done]
     settings = Settings(coder, coder_device, pick_device(gpu), batch_size or TASKS[benchmark.task].batch_size, workers, amp,
-                        overlap=gpu, keep_rows=per_image is not None, quiet=quiet)
+                        overlap=gpu, keep_rows=per_image is not None, quiet=quiet, rdo=rdo)
     settings = replace(settings, progress=_progress_file(todo, inputs, settings))
     fresh = _measure(benchmark, dataset, backbone_weights, todo, settings) if todo else {}
     if parallel.rank() > 0:

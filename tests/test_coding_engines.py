@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from coding_cases import SHARED_TABLES, batches, channel_tables, draw
+from coding_cases import CONTEXT, SHARED_TABLES, batches, channel_tables, context_tables, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,12 +19,12 @@ from spic.coding.cpu import default_threads
 from spic.coding.engine import coder_module
 from spic.errors import SpicError, StreamError
 
-ANY_TABLE = st.one_of(SHARED_TABLES, channel_tables())
+ANY_TABLE = st.one_of(SHARED_TABLES, channel_tables(), context_tables())
 MIXED = FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0)
 
 
 @pytest.mark.parametrize("name", CODERS)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_round_trip_with_the_bytes_of_the_reference(name, data):
     table = data.draw(ANY_TABLE)
@@ -35,10 +35,10 @@ def test_round_trip_with_the_bytes_of_the_reference(name, data):
     assert decoded.dtype == np.int32 and decoded.shape == symbols.shape
     assert (decoded == symbols).all()
     encode, decode = coder_module(name).encode, coder_module(name).decode
-    contexts = table.contexts(symbols.shape[1:]).tolist()
+    selector = table.selector(symbols.shape[1:])
     for image, payload in list(zip(symbols, payloads))[:2]:
-        assert encode(table, contexts, image.ravel().tolist()) == payload
-        assert decode(table, contexts, payload) == image.ravel().tolist()
+        assert encode(table, selector, image.ravel().tolist()) == payload
+        assert decode(table, selector, payload) == image.ravel().tolist()
 
 
 @pytest.mark.parametrize("name", CODERS)
@@ -46,25 +46,40 @@ def test_round_trip_with_the_bytes_of_the_reference(name, data):
 @given(data=st.data())
 def test_a_damaged_payload_is_refused_exactly_when_the_reference_refuses_it(name, data):
     """Whatever is accepted is what the encoder makes: no two payloads mean the same symbols."""
-    table = data.draw(st.sampled_from([MIXED, FrequencyTable({0: 1}, 1.0), FrequencyTable({0: 9, 7: 1}, 1.0)]))
+    table = data.draw(st.sampled_from([MIXED, FrequencyTable({0: 1}, 1.0), FrequencyTable({0: 9, 7: 1}, 1.0), CONTEXT]))
     n = data.draw(st.integers(0, 40))
-    payload = bytearray(make_coder(name, table).encode(draw(table, 1, (n,), data.draw(st.integers(0, 99))))[0])
+    shape = (n,) if table.index is None else (3, n // 10, 3)
+    payload = bytearray(make_coder(name, table).encode(draw(table, 1, shape, data.draw(st.integers(0, 99))))[0])
     if data.draw(st.booleans()):
         payload = bytearray(data.draw(st.binary(max_size=20)))
     elif payload:
         payload[data.draw(st.integers(0, len(payload) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     encode, decode = coder_module(name).encode, coder_module(name).decode
-    contexts = [0] * n
+    selector = table.selector(shape)
     try:
-        expected = decode(table, contexts, bytes(payload))
+        expected = decode(table, selector, bytes(payload))
     except StreamError:
         expected = None
     try:
-        found = make_coder(name, table).decode([bytes(payload)], (n,))[0].tolist()
+        found = make_coder(name, table).decode([bytes(payload)], shape)[0].ravel().tolist()
     except StreamError:
         found = None
     assert found == expected
-    assert found is None or encode(table, contexts, found) == bytes(payload)
+    assert found is None or encode(table, selector, found) == bytes(payload)
+
+
+@pytest.mark.parametrize("name", CODERS)
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 1, 9), (3, 20, 1), (3, 7, 6)])
+def test_contexts_reach_beyond_small_maps(name, shape):
+    """Neighbours that are not there count as nothing; images side by side and one by one are coded alike."""
+    symbols = np.random.default_rng(0).geometric(0.6, (19, *shape)) - 1
+    symbols[::5, 1] = 1 << 20
+    coder = make_coder(name, CONTEXT, threads=1)
+    payloads = coder.encode(symbols)
+    assert (coder.decode(payloads, shape) == symbols).all()
+    assert [coder.encode(image[None])[0] for image in symbols] == payloads
+    selector = CONTEXT.selector(shape)
+    assert coder_module(name).encode(CONTEXT, selector, symbols[0].ravel().tolist()) == payloads[0]
 
 
 @pytest.mark.parametrize("name", CODERS)

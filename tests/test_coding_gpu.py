@@ -18,7 +18,7 @@ triton = pytest.importorskip("triton", reason="this torch comes without Triton")
 
 INTERPRETED = """
 import numpy as np
-from coding_cases import draw
+from coding_cases import CONTEXT, draw
 from spic.coding import CODERS, Coder, FrequencyTable, make_coder
 from spic.coding.engine import coder_module, proves_itself
 
@@ -26,22 +26,24 @@ tables = {
     "short codes": FrequencyTable({0: 5000, 1: 2000, 2: 700, 3: 100, 40: 3}, 1.0),
     "long codes": FrequencyTable({s: 3**s for s in range(25)}, 1.0),
     "one symbol": FrequencyTable({3: 1}, 1.0),
-    "per channel": FrequencyTable([{0: 5, 1: 5}, {3: 1}, {0: 1, 7: 1000, 8: 100}], 1.0, np.arange(3).reshape(3, 1)),
+    "per channel": FrequencyTable([{0: 5, 1: 5}, {3: 1}, {0: 1, 7: 1000, 8: 100}], 1.0, np.arange(3).reshape(3, 1, 1)),
+    "contexts": CONTEXT,
 }
+shape = (3, 4, 3)
 for label, table in tables.items():
-    symbols = draw(table, 5, (3, 11))
-    symbols[1, :, ::4] = np.random.default_rng(1).integers(0, 1 << 24, (3, 3))  # escapes
+    symbols = draw(table, 5, shape)
+    symbols[1, :, ::2] = np.random.default_rng(1).integers(0, 1 << 24, (3, 2, 3))  # escapes
     for name in CODERS:
         coder = coder_module(name)
         assert proves_itself(name, "cpu"), name
         gpu = Coder(name, table, lambda n: coder.gpu_engine(coder.prepare(table.distributions, n), "cpu"))
         payloads = make_coder(name, table).encode(symbols)
         assert gpu.encode(symbols) == payloads, (label, name)
-        assert (gpu.decode(payloads, (3, 11)).numpy() == symbols).all(), (label, name)
+        assert (gpu.decode(payloads, shape).numpy() == symbols).all(), (label, name)
         flipped = [bytes(p[:-1]) + bytes([p[-1] ^ 16]) if p else b"x" for p in payloads[:2]]
         damaged = [*flipped, payloads[2], b"", b"\\0" * 9]
-        _, expected = make_coder(name, table)._engine(33).decode(damaged, table.contexts((3, 11)))
-        _, found = gpu._engine(33).decode(damaged, table.contexts((3, 11)))
+        _, expected = make_coder(name, table)._engine(36).decode(damaged, table.selector(shape))
+        _, found = gpu._engine(36).decode(damaged, table.selector(shape))
         assert ((expected == 0) == (found == 0)).all(), (label, name, expected, found)
         assert gpu.encode(symbols[:0]) == [] and gpu.encode(symbols[:, :, :0]) == [b""] * 5
 print("alike")
@@ -64,11 +66,13 @@ def test_gpu_kernels_compile_for_a_gpu(name):
     module = importlib.import_module(f"spic.coding.{name}.gpu")
     pointers = {"buffer": "*u8", "out": {"huffman": "*i32", "rans": "*u8"}[name]}
     pointers |= dict.fromkeys(("symbols", "contexts", "slots", "status", "words", "values"), "*i32")
+    pointers |= {**dict.fromkeys(("first", "bias", "choices", "neighbours"), "*i32"), "classes": "*u8", "nearby": "*i64"}
     pointers |= dict.fromkeys(("entries", "starts", "stops", "codes", "bounds", "sizes"), "*i64")
     pointers["lookup"] = {"huffman": "*i32", "rans": "*i64"}[name]
     for kernel in (module._encode, module._decode):
-        signature = {a: "constexpr" if a == "LANES" else pointers.get(a, "i32") for a in kernel.arg_names}
-        source = ASTSource(fn=kernel, signature=signature, constexprs={"LANES": 2})
+        constants = {"LANES": 2, "ADAPTIVE": True}
+        signature = {a: "constexpr" if a in constants else pointers.get(a, "i32") for a in kernel.arg_names}
+        source = ASTSource(fn=kernel, signature=signature, constexprs={a: constants[a] for a in kernel.arg_names if a in constants})
         assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1}).asm["cubin"]
 
 

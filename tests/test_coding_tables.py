@@ -64,7 +64,7 @@ def test_a_channel_table_uses_each_channels_own_distribution():
     assert table.distributions == ({0: 4}, {1: 2, 2: 2})
     assert table.entropy == pytest.approx(0.5)
     assert table.cross_entropy(symbols) == pytest.approx(4)
-    assert table.contexts((2, 1, 3)).tolist() == [0, 0, 0, 1, 1, 1]
+    assert table.selector((2, 1, 3)).known[0].tolist() == [0, 0, 0, 1, 1, 1]
     assert table.count_escapes(symbols.flip(1)) == 8
 
 
@@ -104,7 +104,7 @@ def test_counting_nothing_or_another_shape_is_refused():
     counter.add(torch.zeros(2, 3, 4, 4, dtype=torch.int32))
     with pytest.raises(SpicError, match="another shape"):
         counter.add(torch.zeros(2, 3, 4, 5, dtype=torch.int32))
-    with pytest.raises(SpicError, match="shared, channel, position"):
+    with pytest.raises(SpicError, match="shared, channel, position, context"):
         SymbolCounter("pixel")
 
 
@@ -236,7 +236,7 @@ def test_symbols_that_no_coder_takes_are_refused(symbols, word):
 def test_a_table_for_another_shape_is_refused():
     table = FrequencyTable([{0: 1}, {1: 1}], 1.0, np.array([0, 1]).reshape(2, 1, 1))
     with pytest.raises(SpicError, match=r"\(3, 4, 4\)"):
-        table.contexts((3, 4, 4))
+        table.selector((3, 4, 4))
 
 
 def test_the_information_of_the_counted_symbols_is_the_entropy():
@@ -263,7 +263,7 @@ def test_cross_entropy_is_the_sum_of_each_symbols_price(table, data):
     symbols = data.draw(batches(table))
     bits = 0.0
     for image in symbols:
-        for context, symbol in zip(table.contexts(symbols.shape[1:]), image.ravel().tolist()):
+        for context, symbol in zip(table.selector(symbols.shape[1:]).known[0], image.ravel().tolist()):
             counts = table.distributions[context]
             escape = 0 if symbol in counts else 5 + max(0, symbol.bit_length() - 1)
             bits += math.log2(sum(counts.values()) / counts.get(symbol, 1)) + escape

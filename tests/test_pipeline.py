@@ -213,3 +213,10 @@ def test_neither_half_needs_the_weights_of_the_other(shipped, tmp_path, monkeypa
 def test_the_published_point_that_is_no_split_has_no_halves():
     with pytest.raises(SpicError, match="as published, this is no split"):
         Edge.load(load_points()["segmentation", "coco", "S1", 0])
+
+
+@pytest.mark.parametrize("rdo", [-0.1, float("inf"), float("nan")])
+def test_an_edge_takes_no_strength_that_is_none(tmp_path, rdo):
+    point, = point_with(tmp_path, steps=(0.5,))
+    with pytest.raises(SpicError, match="must be a number from 0"):
+        Edge.load(point, "rans", rdo=rdo)

@@ -39,7 +39,7 @@ def test_a_symbol_its_own_distribution_never_saw_escapes_and_comes_back(name, da
     table = data.draw(position_tables())
     values = st.one_of(st.sampled_from(sorted(table.counts)), st.integers(0, 40), st.just((1 << 24) - 1))
     symbols = np.array(data.draw(st.lists(values, min_size=48, max_size=48)), np.int32).reshape(2, *SHAPE)
-    owners = np.broadcast_to(table.contexts(SHAPE).reshape(SHAPE), symbols.shape)
+    owners = np.broadcast_to(table.selector(SHAPE).known.reshape(SHAPE), symbols.shape)
     strange = sum(int(s) not in table.distributions[owner] for s, owner in zip(symbols.ravel(), owners.ravel()))
     assert table.count_escapes(symbols) == strange
     coder = make_coder(name, table, threads=1)
@@ -48,11 +48,11 @@ def test_a_symbol_its_own_distribution_never_saw_escapes_and_comes_back(name, da
 
 def test_an_index_is_stretched_over_maps_of_any_size():
     table = FrequencyTable([{0: 1}, {1: 1}, {2: 1}, {3: 1}], 1.0, np.array([[[0, 1], [2, 3]]]))
-    assert table.contexts((1, 2, 2)).tolist() == [0, 1, 2, 3]
-    assert table.contexts((2, 3, 4)).reshape(2, 3, 4)[1].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3]]
+    assert table.selector((1, 2, 2)).known[0].tolist() == [0, 1, 2, 3]
+    assert table.selector((2, 3, 4)).known.reshape(2, 3, 4)[1].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3]]
     for shape in ((1, 1, 2), (1, 2, 1)):
         with pytest.raises(SpicError, match="cannot code shape"):
-            table.contexts(shape)
+            table.selector(shape)
 
 
 def test_a_large_map_is_counted_by_zones_and_its_file_stays_small(tmp_path):

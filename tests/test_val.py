@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from spic.coding.tables import KINDS
 from spic.curves.samples import Rows
 from spic.files import record_checksums
 from spic.networks.narrow import resnet50
-from spic.points import ROOT
+from spic.points import ROOT, beside
 from spic.record import read_results
 from spic.val import main
 
@@ -87,21 +88,33 @@ def test_both_coders_give_the_same_predictions_and_rans_fewer_bits(tmp_path):
 
 @pytest.mark.parametrize("coder", ["huffman", "rans"])
 def test_tables_change_the_bits_and_nothing_else(coder, tmp_path):
-    """Shipped points; one folder holds the results of all three kinds of tables."""
+    """Shipped points; one folder holds the results of all kinds of tables."""
     arguments = ["--split_point", "S1", "S3", "--compress_factor", "2", "--limit", "40", "--workers", "0", "--coder", coder]
     outputs = ["--output", str(tmp_path / "out"), "--per_image", str(tmp_path / "rows")]
     for tables in KINDS:
         assert main("classification", [*arguments, *outputs, "--tables", tables]) == 0
     for split_point in ("S1", "S3"):
-        shared, *particular = (tmp_path / "out" / f"{split_point}_2{mark}.json" for mark in ("", ".channel", ".position"))
-        rows = [answers(tmp_path / "rows" / f"{path.stem}.csv") for path in (shared, *particular)]
-        assert rows[0] == rows[1] == rows[2]
-        shared, channel, position = (json.loads(path.read_text()) for path in (shared, *particular))
-        assert (shared["tables"], channel["tables"], position["tables"]) == KINDS
+        paths = [tmp_path / "out" / beside(Path(f"{split_point}_2.json"), kind) for kind in KINDS]
+        rows = [answers(tmp_path / "rows" / f"{path.stem}.csv") for path in paths]
+        assert all(row == rows[0] for row in rows)
+        records = [json.loads(path.read_text()) for path in paths]
+        assert tuple(record["tables"] for record in records) == KINDS
         for key in ("scores", "baseline", "images"):
-            assert shared[key] == channel[key] == position[key]
+            assert all(record[key] == records[0][key] for record in records)
+        shared, channel, position, context = records
+        assert context["bpp_table"] < 0.95 * position["bpp_table"]
         assert position["bpp_table"] < 0.95 * shared["bpp_table"] and channel["bpp_table"] < 1.01 * shared["bpp_table"]
         assert position["bpp"] < (0.95 if coder == "rans" else 1.01) * shared["bpp"]
+
+
+def test_a_strength_saves_bits_and_0_changes_nothing(tmp_path):
+    arguments = ["--coder", "rans", "--tables", "context", "--split_point", "S3", "--compress_factor", "2"]
+    nearest, zero, chosen = (run("classification", tmp_path, *arguments, *rdo)
+                             for rdo in ((), ("--rdo", "0"), ("--rdo", "0.2")))
+    assert [zero[key] for key in ("bpp", "bpp_table", "scores", "inputs")] == [
+        nearest[key] for key in ("bpp", "bpp_table", "scores", "inputs")]
+    assert chosen["bpp"] < 0.9 * nearest["bpp"] and chosen["inputs"]["rdo"] == 0.2
+    assert chosen["scores"]["top1"] > nearest["scores"]["top1"] - 15
 
 
 def answers(path):
@@ -178,6 +191,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, capsys):
     (["--output", ""], "name a file or a folder"),
     (["--output", "x.txt"], "neither a .json or .csv file nor"),
     (["--compress", "1"], "unrecognized arguments: --compress"),
+    *((["--rdo", strength], "is not a number from 0 (off) on") for strength in ("-1", "inf", "nan", "much", "")),
 ])
 def test_a_wrong_command_ends_in_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -21,14 +21,14 @@ def cluster(counts: np.ndarray, clusters: int) -> np.ndarray:
     assigned = np.empty(len(counts), np.int64)
     assigned[np.argsort(means, kind="stable")] = np.arange(len(counts)) * min(clusters, len(counts)) // len(counts)
     for _ in range(ROUNDS):
-        cheapest = (counts @ _prices(counts, assigned)).argmin(axis=1)
+        cheapest = (counts @ prices(counts, assigned)).argmin(axis=1)
         if (cheapest == assigned).all():
             break
         assigned = cheapest
     return np.unique(assigned, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
-def _prices(counts: np.ndarray, assigned: np.ndarray) -> np.ndarray:
+def prices(counts: np.ndarray, assigned: np.ndarray) -> np.ndarray:
     """Bits of each symbol in each cluster, float [symbols, clusters]."""
     pooled = np.zeros((assigned.max() + 1, counts.shape[1]))
     np.add.at(pooled, assigned, counts)

@@ -28,11 +28,11 @@ class Coder:
 
         On the CPU an array, or anything numpy can view as one (a CPU tensor); on a GPU a tensor there. Values without a
         count in the table are escaped. A SpicError: no integers, values outside 0..2**24 - 1 (of a signed table
-        -2**23..2**23 - 1), more than 2**24 of them in an image, a shape that the table's index does not fit."""
-        contexts = self.table.contexts(image_shape(symbols))
+        -2**23..2**23 - 1), more than 2**24 of them in an image, a shape that the table does not fit."""
+        selector = self.table.selector(image_shape(symbols))
         symbols = folded(symbols) if self.table.signed else symbols
-        engine = self._engine(len(contexts))
-        return engine.encode(engine.matrix(symbols), contexts)
+        engine = self._engine(len(selector))
+        return engine.encode(engine.matrix(symbols), selector)
 
     def decode(self, payloads: Sequence[bytes], shape: Sequence[int]):
         """Payloads → int32 symbols [B, *shape]: an array, or from a GPU engine a tensor on its device.
@@ -40,10 +40,10 @@ class Coder:
         A payload that encode cannot have made is a StreamError that names its place in the batch; an impossible shape
         is a SpicError."""
         shape = checked_shape(shape)
-        contexts = self.table.contexts(shape)
+        selector = self.table.selector(shape)
         if not all(isinstance(payload, (bytes, bytearray)) for payload in payloads):
             raise SpicError("payloads must be a list of bytes, one for each image")
-        matrix, status = self._engine(len(contexts)).decode(payloads, contexts)
+        matrix, status = self._engine(len(selector)).decode(payloads, selector)
         _check(status)
         coded = matrix.reshape(len(payloads), *shape)
         return unfolded(coded) if self.table.signed else coded

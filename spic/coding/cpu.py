@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from spic.coding.contexts import Selector
 from spic.coding.symbols import symbol_matrix
 
 PADDING = 8
@@ -29,26 +30,28 @@ class CpuEngine:
         self.threads = threads
 
     def encode_part(self, matrix: np.ndarray, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Symbols [B, N] → (buffer, starts, stops) of the payloads."""
+        """Symbols [B, N] and their contexts [B or 1, N] → (buffer, starts, stops) of the payloads."""
         raise NotImplementedError
 
-    def decode_part(self, buffer, offsets: np.ndarray, contexts: np.ndarray, matrix: np.ndarray, status: np.ndarray):
+    def decode_part(self, buffer, offsets: np.ndarray, selector: Selector, matrix: np.ndarray, status: np.ndarray):
         """Fill matrix [B, N] and status [B] from the payloads between consecutive offsets [B + 1] of the buffer."""
         raise NotImplementedError
 
-    def encode(self, matrix: np.ndarray, contexts: np.ndarray) -> list[bytes]:
-        parts = self._for_each_part(matrix.shape, lambda part: _cut(*self.encode_part(matrix[part], contexts)))
-        return [payload for part in parts for payload in part]
+    def encode(self, matrix: np.ndarray, selector: Selector) -> list[bytes]:
+        def encode_part(part: slice) -> list[bytes]:
+            return _cut(*self.encode_part(matrix[part], selector.contexts(matrix[part])))
 
-    def decode(self, payloads: Sequence[bytes], contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        matrix = np.empty((len(payloads), len(contexts)), np.int32)
+        return [payload for part in self._for_each_part(matrix.shape, encode_part) for payload in part]
+
+    def decode(self, payloads: Sequence[bytes], selector: Selector) -> tuple[np.ndarray, np.ndarray]:
+        matrix = np.empty((len(payloads), len(selector)), np.int32)
         status = np.empty(len(payloads), np.int32)
         offsets = np.zeros(len(payloads) + 1, np.int64)
         np.cumsum([len(payload) for payload in payloads], out=offsets[1:])
         buffer = np.frombuffer(b"".join([*payloads, bytes(PADDING)]), np.uint8)
 
         def decode_part(part: slice) -> None:
-            self.decode_part(buffer, offsets[part.start : part.stop + 1], contexts, matrix[part], status[part])
+            self.decode_part(buffer, offsets[part.start : part.stop + 1], selector, matrix[part], status[part])
 
         self._for_each_part(matrix.shape, decode_part)
         return matrix, status

@@ -3,8 +3,10 @@
 An engine is made for one table and one number of symbols N; it gives the bytes of its coder's reference, fast:
 
     matrix(symbols [B, ...]) → int32 [B, N] where the engine works, checked
-    encode(matrix, contexts int32 [N]) → list of B payloads
-    decode(payloads, contexts) → (matrix int32 [B, N], status int32 array [B], see STATUS)
+    encode(matrix, selector) → list of B payloads
+    decode(payloads, selector) → (matrix int32 [B, N], status int32 array [B], see STATUS)
+
+A selector says which distribution codes which symbol (contexts.py).
 
 The CPU engine's matrices are numpy arrays, the GPU engine's torch tensors on its device.
 """
@@ -94,9 +96,9 @@ def proves_itself(name: str, device: str) -> bool:
     """Three images, escapes among them, coded as the reference codes them, and decoded again."""
     coder, table = coder_module(name), FrequencyTable({0: 900, 1: 90, 2: 9, 5: 1}, 1.0)
     rows = [[0] * 40, [0, 1, 2, 5, 3, 1 << 20, 0, 1] * 5, [2, 2, 0, 7, 70000] * 8]
-    contexts = np.zeros(40, np.int32)
+    selector = table.selector((40,))
     engine = coder.gpu_engine(coder.prepare(table.distributions, 40), device)
-    payloads = engine.encode(engine.matrix(np.array(rows, np.int32)), contexts)
-    expected = [coder.encode(table, contexts.tolist(), row) for row in rows]
-    matrix, status = engine.decode(payloads, contexts)
+    payloads = engine.encode(engine.matrix(np.array(rows, np.int32)), selector)
+    expected = [coder.encode(table, selector, row) for row in rows]
+    matrix, status = engine.decode(payloads, selector)
     return payloads == expected and not status.any() and matrix.tolist() == rows

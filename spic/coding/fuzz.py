@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from spic.coding.coder import Coder, make_coder
+from spic.coding.contexts import Contexts
 from spic.coding.engine import CODERS
+from spic.coding.neighbours import Neighbours
 from spic.coding.stream import StreamHeader, read_stream, write_stream
 from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
@@ -24,12 +26,19 @@ from spic.errors import SpicError
 SHAPE = (4, 6, 5)
 IMAGES = 3
 _GEOMETRIC = {s: 1 << 20 - s for s in range(20)}
+_CONTEXTS = Contexts(
+    255, np.array([2, 9, 40], np.int32), np.array([[0, 0, 1, 2], [0, 1, 1, 3]], np.int32), np.zeros((4, 2, 1), np.int32),
+    Neighbours(*np.array([(0, 0, 0, -1, 5), (1, 0, 0, 0, 9), (1, 1, -1, 1, 4), (3, 1, 2, -2, 1), (3, 3, -2, 8, -7)], np.int32).T),
+)
 EXAMPLES = {
     "geometric": FrequencyTable(_GEOMETRIC, 1.0),
     "long codes": FrequencyTable({s: 3**s for s in range(25)}, 1.0),
     "one symbol": FrequencyTable({3: 7}, 1.0),
     "per channel": FrequencyTable(
         [_GEOMETRIC, {0: 1}, {5: 2, 6: 2, 300: 1}, {0: 9, 1: 1}], 1.0, np.arange(4).reshape(4, 1, 1)
+    ),
+    "contexts": FrequencyTable(
+        [_GEOMETRIC, {0: 3, 1: 3}, {0: 1, 2: 5, 40: 5}, {3: 1}], 1.0, np.array([0, 1, 1, 0]).reshape(4, 1, 1), contexts=_CONTEXTS
     ),
 }
 
@@ -130,7 +139,7 @@ def _read_payloads(coder: Coder, coded: list[bytes], rng: random.Random) -> np.n
 
 def _use(table: FrequencyTable, path: Path) -> None:
     """Code two small images with both coders, and write the table and read it again."""
-    shape = SHAPE if table.index is None else (max(table.index.shape[0], 1), *table.index.shape[1:])
+    shape = _shape_of(table)
     symbols = np.arange(2 * np.prod(shape)).reshape(2, *shape) % 7
     for name in CODERS:
         coder = make_coder(name, table, threads=1)
@@ -139,6 +148,16 @@ def _use(table: FrequencyTable, path: Path) -> None:
     table.save(path)
     if FrequencyTable.load(path).digest != table.digest:
         raise AssertionError("the saved table is another one")
+
+
+def _shape_of(table: FrequencyTable) -> tuple[int, ...]:
+    """The smallest images that a table can code, or usual ones."""
+    if table.index is None:
+        return SHAPE
+    if table.contexts is None:
+        return (max(table.index.shape[0], 1), *table.index.shape[1:])
+    arrays = [(1,) * (3 - array.ndim) + array.shape for array in (table.index, table.contexts.bias)]
+    return tuple(max(sizes) for sizes in zip(*arrays))
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:

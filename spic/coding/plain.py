@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from spic.coding.contexts import Selector
 from spic.coding.symbols import symbol_matrix
 from spic.errors import StreamError
 
@@ -21,19 +22,18 @@ class PlainEngine:
     def __init__(self, coder, table):
         self.coder, self.table = coder, table
 
-    def encode(self, matrix: np.ndarray, contexts: np.ndarray) -> list[bytes]:
-        places = contexts.tolist()
-        return [self.coder.encode(self.table, places, row) for row in matrix.tolist()]
+    def encode(self, matrix: np.ndarray, selector: Selector) -> list[bytes]:
+        return [self.coder.encode(self.table, selector, row) for row in matrix.tolist()]
 
-    def decode(self, payloads: Sequence[bytes], contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        matrix = np.empty((len(payloads), len(contexts)), np.int32)
+    def decode(self, payloads: Sequence[bytes], selector: Selector) -> tuple[np.ndarray, np.ndarray]:
+        matrix = np.empty((len(payloads), len(selector)), np.int32)
         for image, payload in enumerate(payloads):
-            matrix[image] = self._decode_one(image, len(payloads), bytes(payload), contexts.tolist())
+            matrix[image] = self._decode_one(image, len(payloads), bytes(payload), selector)
         return matrix, np.zeros(len(payloads), np.int32)
 
-    def _decode_one(self, image: int, images: int, payload: bytes, contexts: list[int]) -> list[int]:
+    def _decode_one(self, image: int, images: int, payload: bytes, selector: Selector) -> list[int]:
         try:
-            return self.coder.decode(self.table, contexts, payload)
+            return self.coder.decode(self.table, selector, payload)
         except StreamError as error:
             raise StreamError(f"image {image} of {images}: payload is damaged ({error})") from None
 

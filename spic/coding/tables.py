@@ -13,6 +13,9 @@ Version 2 may say that symbols have a sign; then 0, -1, 1, -2, 2 ... are counted
 The index is stretched over the symbols of one image, [C, h, w]: for each channel an entry, or one for all; along rows
 and columns each entry covers an equal share of them, so that an index of [C, 1, 1] names one distribution per channel
 and one of [C, 8, 8] names them for the zones of a map of any size.
+
+A *context* table, version 2, has `context` beside them: there the index names a row of choices, and the symbols that were
+decoded before say which distribution of the row it is (contexts.py).
 """
 
 from __future__ import annotations
@@ -23,17 +26,20 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from spic.coding.clusters import cluster
+from spic.coding.contexts import MAX_BIAS, MAX_CAP, MAX_SUM, Contexts, Selector, array_to_json, by_place, planes_of
+from spic.coding.neighbours import Neighbours
 from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, folded, image_shape, symbol_matrix
 from spic.errors import SpicError
 from spic.files import write_whole
 
-KEYS = {1: {"version", "step", "counts", "index"}, 2: {"version", "step", "counts", "index", "signed"}}
+KEYS = {1: {"version", "step", "counts", "index"}, 2: {"version", "step", "counts", "index", "context", "signed"}}
 """What a table of each version may say. A table is written in the earliest version that can say it, so that it keeps its
 digest."""
 MAX_TABLE_SYMBOL = 65535
@@ -45,7 +51,7 @@ MAX_CELLS = 1 << 22
 MAX_ENTRIES = 1 << 19
 """Largest number of counted symbols of all distributions together: such a table is built in two seconds."""
 MAX_FILE_BYTES = 16 << 20
-KINDS = ("shared", "channel", "position")
+KINDS = ("shared", "channel", "position", "context")
 """How a table shares out its distributions, see SymbolCounter."""
 POSITION_CLUSTERS = 64
 """Distributions of a table per position: more save hardly any bits, and cost the decoder memory."""
@@ -64,27 +70,31 @@ class FrequencyTable:
 
     counts: {symbol: count}, or a sequence of such mappings together with `index`.
     step: the quantisation step the symbols were made with.
-    index: integers, stretched over the symbols [C, h, w]; entry = which distribution.
+    index: integers, stretched over the symbols [C, h, w]; entry = which distribution, or which row of contexts.choices.
     signed: symbols have a sign; counts are of the integers that ``symbols.folded`` makes of them.
+    contexts: how the symbols before it select a symbol's distribution; None: its place alone does.
 
     Anything else is a SpicError. Symbols are integers [B, C, h, w] (or [B, ...], as many axes as the index has), given
     as anything that numpy can view as an array.
     """
 
     def __init__(self, counts: Mapping[int, int] | Sequence[Mapping[int, int]], step: float, index=None,
-                 signed: bool = False):
+                 signed: bool = False, contexts: Contexts | None = None):
         several = isinstance(counts, (list, tuple))
         self.distributions = tuple(_checked_counts(c) for c in (counts if several else [counts]))
         self.step = _checked_step(step)
-        self.signed = signed
-        self.index = _checked_index(index, len(self.distributions), several)
+        self.signed, self.contexts = signed, contexts
+        if contexts is not None:
+            contexts.check(len(self.distributions))
+        rows = len(self.distributions) if contexts is None else len(contexts.choices)
+        self.index = _checked_index(index, len(self.distributions), rows, several)
         self.width = 1 + max(max(d) for d in self.distributions)
         if len(self.distributions) * self.width > MAX_CELLS:
             raise SpicError(f"table: {len(self.distributions)} distributions of {self.width} symbols are too many")
         if (entries := sum(map(len, self.distributions))) > MAX_ENTRIES:
             raise SpicError(f"table: {entries} counted symbols in {len(self.distributions)} distributions, {MAX_ENTRIES} at "
                             "most; take a shared table or a larger step")
-        self._contexts: dict[tuple[int, ...], np.ndarray] = {}
+        self._selectors: dict[tuple[int, ...], Selector] = {}
 
     @classmethod
     def from_symbols(cls, symbols, step: float, kind: str = "shared", signed: bool = False) -> FrequencyTable:
@@ -127,17 +137,19 @@ class FrequencyTable:
             raise SpicError(f"signed is {_shown(data['signed'])}: it is true, or left out")
         counts = data["counts"]
         parsed = [_json_counts(c) for c in counts] if isinstance(counts, list) else _json_counts(counts)
-        return cls(parsed, data["step"], _json_index(data.get("index")), data.get("signed", False))
+        index = None if data.get("index") is None else _json_array(data["index"], "index", 0, MAX_DISTRIBUTIONS)
+        contexts = _json_contexts(data["context"]) if "context" in data else None
+        return cls(parsed, data["step"], index, data.get("signed", False), contexts)
 
     def to_json(self) -> dict:
         """The table as a JSON object, symbols in ascending order: the same table always gives the same text."""
         counts = [{str(s): d[s] for s in d} for d in self.distributions]
-        more = {"signed": True} if self.signed else {}
+        more = {} if self.contexts is None else {"context": self.contexts.to_json()}
+        more |= {"signed": True} if self.signed else {}
         head = {"version": 2 if more else 1, "step": self.step}
         if self.index is None:
             return {**head, "counts": counts[0], **more}
-        index = {"shape": list(self.index.shape), "values": self.index.ravel().tolist()}
-        return {**head, "counts": counts, "index": index, **more}
+        return {**head, "counts": counts, "index": array_to_json(self.index), **more}
 
     def to_bytes(self) -> bytes:
         """The content of its file."""
@@ -172,15 +184,18 @@ class FrequencyTable:
         """Bits per symbol, averaged over the distributions by how often each was counted."""
         return sum(_information(d) for d in self.distributions) / self.total
 
-    def contexts(self, shape: Sequence[int]) -> np.ndarray:
-        """int32 [N]: the distribution of each symbol of an image of this shape."""
+    def selector(self, shape: Sequence[int]) -> Selector:
+        """What selects the distributions of the symbols of images of this shape."""
         shape = checked_shape(shape)
-        if shape not in self._contexts:
+        if shape not in self._selectors:
+            contexts = self.contexts or by_place(len(self.distributions))
             index = np.zeros((1,), np.int32) if self.index is None else self.index
-            if len(self._contexts) >= KEPT_SHAPES:
-                self._contexts.clear()
-            self._contexts[shape] = _stretched(index, shape).ravel()
-        return self._contexts[shape]
+            over = shape if self.contexts is None else planes_of(shape)
+            rows, bias = (_stretched(array, over).ravel() for array in (index, contexts.bias))
+            if len(self._selectors) >= KEPT_SHAPES:
+                self._selectors.clear()
+            self._selectors[shape] = Selector(contexts, rows, bias, shape, self.signed)
+        return self._selectors[shape]
 
     def dense_counts(self) -> np.ndarray:
         """Counts as int64 [distributions, width]."""
@@ -198,7 +213,7 @@ class FrequencyTable:
         columns = self.width + BIT_LENGTHS
         cells = np.where(matrix < self.width, matrix, self.width + _bit_lengths(matrix)) if self._any_beyond(matrix) else matrix
         if self.index is not None:
-            cells = cells + self.contexts(image_shape(symbols)) * np.int64(columns)
+            cells = cells + self.selector(image_shape(symbols)).contexts(matrix) * np.int64(columns)
         return np.bincount(cells.ravel(), minlength=len(self.distributions) * columns).reshape(-1, columns)
 
     def escapes_of(self, histogram: np.ndarray) -> int:
@@ -213,7 +228,7 @@ class FrequencyTable:
         no lower bound on the bytes of one image: rANS starts from an empty state, on which a run of the most frequent
         symbol, the last ones of an image, can cost nothing."""
         at = np.nonzero(histogram)
-        return math.fsum((histogram[at] * self._prices[at]).tolist())
+        return math.fsum((histogram[at] * self.prices[at]).tolist())
 
     def count_escapes(self, symbols) -> int:
         """How many symbols [B, ...] have no count in the table."""
@@ -234,8 +249,8 @@ class FrequencyTable:
         return np.pad(self.dense_counts() == 0, ((0, 0), (0, BIT_LENGTHS)), constant_values=True)
 
     @cached_property
-    def _prices(self) -> np.ndarray:
-        """Bits of a symbol of each cell of a histogram."""
+    def prices(self) -> np.ndarray:
+        """Bits of a symbol of each cell of a histogram, float64 [distributions, width + BIT_LENGTHS]."""
         counts = np.pad(self.dense_counts(), ((0, 0), (0, BIT_LENGTHS)))
         prices = np.log2(counts.sum(axis=1, keepdims=True)) - np.log2(np.maximum(counts, 1))
         lengths = np.append(_bit_lengths(np.arange(self.width)), np.arange(BIT_LENGTHS))
@@ -247,18 +262,32 @@ class SymbolCounter:
 
     kind: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS, each for
     the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose symbols are
-    distributed alike. signed: the symbols have a sign."""
+    distributed alike; "context", selected by the symbols decoded before, see fitting.py. signed: the symbols have a sign."""
 
     def __init__(self, kind: str = "shared", signed: bool = False):
         if kind not in KINDS:
             raise SpicError(f"unknown kind of tables {kind!r}, choose from {', '.join(KINDS)}")
+        self.signed = signed
+        self._counts = _Kept(signed) if kind == "context" else _ByPlace(kind, signed)
+
+    def add(self, symbols) -> None:
+        """Count one batch; values above 65535 stay out of the table and will be escaped."""
+        self._counts.add(symbol_matrix(folded(symbols) if self.signed else symbols), image_shape(symbols))
+
+    def table(self, step: float) -> FrequencyTable:
+        """The table of everything counted so far."""
+        return self._counts.table(step)
+
+
+class _ByPlace:
+    """Counts where the place alone says which distribution a symbol belongs to."""
+
+    def __init__(self, kind: str, signed: bool):
         self.kind, self.signed = kind, signed
         self._shape: tuple[int, ...] | None = None
         self._counts = np.zeros((1, 0), np.int64)
 
-    def add(self, symbols) -> None:
-        """Count one batch; values above 65535 stay out of the table and will be escaped."""
-        matrix, image = symbol_matrix(folded(symbols) if self.signed else symbols), image_shape(symbols)
+    def add(self, matrix: np.ndarray, image: tuple[int, ...]) -> None:
         shape = _index_shape(self.kind, image)
         self._shape = self._shape or shape
         if shape != self._shape:
@@ -274,22 +303,57 @@ class SymbolCounter:
         self._counts = counts
 
     def table(self, step: float) -> FrequencyTable:
-        """The table of everything counted so far."""
-        if not self._counts.any():
-            raise SpicError("no symbols were counted, so there is no table")
+        _require_some(self._counts.any())
         index = np.arange(len(self._counts))
         limit = POSITION_CLUSTERS if self.kind == "position" else MAX_DISTRIBUTIONS
         if len(index) > limit:
             index = cluster(self._counts, limit)
         pooled = np.zeros((index.max() + 1, self._counts.shape[1]), np.int64)
         np.add.at(pooled, index, self._counts)
-        if self.kind != "shared" and np.count_nonzero(pooled) > MAX_ENTRIES:
-            raise SpicError(f"symbols up to {pooled.shape[1] - 1} in {len(pooled)} distributions are too many for a table "
-                            f"({MAX_ENTRIES} entries at most); use --tables shared")
-        counts = [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in pooled]
         if self.kind == "shared":
-            return FrequencyTable(counts[0], step, signed=self.signed)
-        return FrequencyTable(counts, step, index.reshape(self._shape), self.signed)
+            return FrequencyTable(_distributions(pooled)[0], step, signed=self.signed)
+        return FrequencyTable(_distributions(pooled), step, index.reshape(self._shape), self.signed)
+
+
+class _Kept:
+    """Symbols that are kept, because what counts is which of them lie side by side."""
+
+    def __init__(self, signed: bool):
+        self.signed = signed
+        self._batches: list[np.ndarray] = []
+        self._image: tuple[int, ...] | None = None
+        self._cells = 0
+
+    def add(self, matrix: np.ndarray, image: tuple[int, ...]) -> None:
+        self._image = self._image or image
+        if image != self._image:
+            raise SpicError(f"symbols of shape {image} after symbols of another shape")
+        self._cells += matrix.size
+        if self._cells > MAX_COUNTED_CELLS:
+            raise SpicError(f"{self._cells} symbols are too many to find contexts in; count fewer pictures (--pictures)")
+        self._batches.append(np.minimum(matrix, MAX_TABLE_SYMBOL + 1).astype(np.int32))
+
+    def table(self, step: float) -> FrequencyTable:
+        _require_some(self._cells)
+        from spic.coding.fitting import fit  # loaded where a table is made, never where one is read
+
+        matrix = np.concatenate(self._batches)
+        width = min(int(matrix.max()), MAX_TABLE_SYMBOL) + 1
+        counts, index, contexts = fit(matrix.reshape(len(matrix), *planes_of(self._image)), width, self.signed)
+        return FrequencyTable(_distributions(counts), step, index, self.signed, contexts)
+
+
+def _require_some(symbols) -> None:
+    if not symbols:
+        raise SpicError("no symbols were counted, so there is no table")
+
+
+def _distributions(counts: np.ndarray) -> list[dict[int, int]]:
+    """Rows of counts [distributions, width] as a table takes several."""
+    if len(counts) > 1 and np.count_nonzero(counts) > MAX_ENTRIES:
+        raise SpicError(f"symbols up to {counts.shape[1] - 1} in {len(counts)} distributions are too many for a table "
+                        f"({MAX_ENTRIES} entries at most); use --tables shared")
+    return [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in counts]
 
 
 def _index_shape(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -358,7 +422,7 @@ def _checked_step(step) -> float:
     return value
 
 
-def _checked_index(index, distributions: int, several: bool) -> np.ndarray | None:
+def _checked_index(index, distributions: int, rows: int, several: bool) -> np.ndarray | None:
     if not several and index is None:
         return None
     if not several or index is None or not 1 <= distributions <= MAX_DISTRIBUTIONS:
@@ -367,8 +431,8 @@ def _checked_index(index, distributions: int, several: bool) -> np.ndarray | Non
         index = np.asarray(index)
     except ValueError:
         raise SpicError("table: index must be an array of integers") from None
-    if index.dtype.kind not in "iu" or index.size == 0 or index.min() < 0 or index.max() >= distributions:
-        raise SpicError(f"table: index entries must be integers in 0..{distributions - 1}")
+    if index.dtype.kind not in "iu" or index.size == 0 or index.min() < 0 or index.max() >= rows:
+        raise SpicError(f"table: index entries must be integers in 0..{rows - 1}")
     return index.astype(np.int32)
 
 
@@ -385,14 +449,34 @@ def _json_counts(counts) -> dict[int, int]:
     return {int(s): c for s, c in counts.items()}
 
 
-def _json_index(index) -> np.ndarray | None:
-    if index is None:
-        return None
-    shape, values = (index.get("shape"), index.get("values")) if isinstance(index, dict) else (None, None)
-    if not isinstance(shape, list) or not isinstance(values, list) or len(shape) > 8:
-        raise SpicError("index must have a shape and values")
-    if not all(_is_int(n, 1, MAX_SYMBOLS) for n in shape) or not all(_is_int(v, 0, MAX_DISTRIBUTIONS) for v in values):
-        raise SpicError("index: shape and values must be lists of integers")
+def _json_array(array, name: str, low: int, high: int) -> np.ndarray:
+    """int32, from its shape and values in row-major order."""
+    shape, values = (array.get("shape"), array.get("values")) if isinstance(array, dict) else (None, None)
+    if not isinstance(shape, list) or len(shape) > 8 or not all(_is_int(n, 1, MAX_SYMBOLS) for n in shape):
+        raise SpicError(f"{name} must have a shape and values")
+    values = _json_integers(values, name, low, high)
     if math.prod(shape) != len(values):
-        raise SpicError(f"index: shape {shape} does not hold {len(values)} values")
-    return np.array(values, np.int32).reshape(shape)
+        raise SpicError(f"{name}: shape {shape} does not hold {len(values)} values")
+    return values.reshape(shape)
+
+
+def _json_integers(values, name: str, low: int, high: int) -> np.ndarray:
+    """int32, from a list."""
+    if not isinstance(values, list) or not all(_is_int(value, low, high) for value in values):
+        raise SpicError(f"{name} must be a list of integers in {low}..{high}")
+    return np.array(values, np.int32)
+
+
+def _json_contexts(data) -> Contexts:
+    names = [field.name for field in fields(Neighbours)]
+    lists = data.get("neighbours") if isinstance(data, dict) else None
+    if not isinstance(lists, dict) or set(lists) != set(names) or set(data) != {field.name for field in fields(Contexts)}:
+        raise SpicError("context must have cap, limits, choices, bias and neighbours (of, channel, row, column, weight)")
+    if not _is_int(data["cap"], 0, MAX_CAP):
+        raise SpicError(f"cap: {_shown(data['cap'])} is not an integer in 0..{MAX_CAP}")
+    entries = [_json_integers(lists[name], f"neighbours: {name}", -MAX_SYMBOLS, MAX_SYMBOLS) for name in names]
+    if len({len(entry) for entry in entries}) > 1:
+        raise SpicError("neighbours must be lists of one length")
+    return Contexts(data["cap"], _json_integers(data["limits"], "limits", 1, MAX_SUM),
+                    _json_array(data["choices"], "choices", 0, MAX_DISTRIBUTIONS),
+                    _json_array(data["bias"], "bias", -MAX_BIAS, MAX_BIAS), Neighbours(*entries))

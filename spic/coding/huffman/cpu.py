@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, uint8, uint64
+from numba import int32, int64, uint8, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK, TRUNCATED
 from spic.coding.compiled import inlined, kernel
 from spic.coding.cpu import CpuEngine
+from spic.coding.neighbours import MAX_DISTANCE
 from spic.coding.huffman.tables import BURST, LOOKUP_BITS, HuffmanTables
+from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 
 ESCAPE_BITS = 28
 """The most bits that follow END in an escape: five for the length, 23 below the leading one."""
@@ -32,10 +34,13 @@ class HuffmanCpu(CpuEngine):
         _encode(matrix, contexts, self.tables.entries, self.tables.width, out, starts, stops)
         return out, starts, stops
 
-    def decode_part(self, buffer, offsets, contexts, matrix, status):
+    def decode_part(self, buffer, offsets, selector, matrix, status):
         t = self.tables
-        codes = (t.bursts, len(t.bounds) == 2, t.lookup, t.lookup_bits, t.codes, t.values, t.bounds, t.entries, t.width)
-        _decode(buffer, offsets, contexts, *codes, matrix, status)
+        codes = (t.lookup, t.lookup_bits, t.codes, t.values, t.bounds, t.entries, t.width)
+        if selector.adaptive:
+            _decode_adaptive(buffer, offsets, *selector.arrays, *codes, matrix, status)
+        else:
+            _decode(buffer, offsets, selector.known[0], t.bursts, len(t.bounds) == 2, *codes, matrix, status)
 
 
 @inlined
@@ -80,10 +85,11 @@ def _filling(end, missing):
 @kernel
 def _encode(symbols, contexts, entries, width, out, starts, stops):
     row = uint64(width + 2)
+    own = len(contexts) > 1  # contexts of its own has each image, or all the same
     for image in range(len(symbols)):
         p, held, fill = starts[image], uint64(0), 0
         for i in range(symbols.shape[1]):
-            base = uint64(contexts[i]) * row
+            base = uint64(contexts[uint64(image * own), uint64(i)]) * row
             s = symbols[image, i]
             entry = entries[base + uint64(min(s, width))]
             length = int64(entry >> uint64(CODE_BITS))
@@ -104,7 +110,7 @@ def _encode(symbols, contexts, entries, width, out, starts, stops):
         missing = -fill & 7
         bits = uint64(0)
         if missing:
-            bits = _filling(entries[uint64(contexts[-1]) * row + row - uint64(1)], missing)
+            bits = _filling(entries[uint64(contexts[image * own, -1]) * row + row - uint64(1)], missing)
         stops[image] = _put(out, p, held, fill, bits, missing)[0]
 
 
@@ -175,32 +181,70 @@ def _decode(
                 state = TRUNCATED
             if bit > end or i == n:
                 break
-            context = contexts[i]
-            window = _window(buffer, bit)
-            entry = lookup[(uint64(context) << uint64(lookup_bits)) + (window >> uint64(64 - lookup_bits))]
-            if entry == 0:
-                entry = _search(codes, values, bounds[context], bounds[context + 1], window)
-            bit += int64(entry & 255)
-            value = int64(entry >> 8) - 1
-            if value < 0 and bit <= end:
-                value, used = _unescape(_window(buffer, bit))
-                bit += used
-                if value < 0 or entries[context * (width + 2) + min(value, width)] != 0:
-                    state = BAD_ESCAPE
-            symbols[image, i] = value
+            symbols[image, i], bit, state = _next(buffer, bit, end, contexts[i], lookup, lookup_bits, codes, values, bounds,
+                                                  entries, width)
             i += 1
         if state == OK:
-            state = _check_end(buffer, offsets[image], offsets[image + 1], bit, contexts, entries, width)
+            state = _check_end(buffer, offsets[image], offsets[image + 1], bit, contexts[-1], entries, width)
+        status[image] = state
+
+
+@kernel
+def _decode_adaptive(
+    buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
+    lookup, lookup_bits, codes, values, bounds, entries, width, symbols, status
+):  # fmt: skip
+    channels, height, columns = planes
+    sizes = np.empty(symbols.shape[1], np.int32)
+    sums = np.empty(columns + MAX_DISTANCE, np.int32)
+    for image in range(len(symbols)):
+        bit, end = offsets[image] * 8, offsets[image + 1] * 8
+        i, state, context = 0, OK, int32(0)
+        for channel in range(channels):
+            for y in range(height):
+                begin_row(sums, bias, i, columns, 1)
+                add_neighbours(sums, sizes, channel, y, height, columns, starts, outer, 1)
+                for x in range(columns):
+                    if state == OK and bit > end:
+                        state = TRUNCATED
+                    if state == OK:
+                        context = chosen(sums[uint64(x)], rows[uint64(i)], classes, choices)
+                        value, bit, state = _next(buffer, bit, end, context, lookup, lookup_bits, codes, values, bounds,
+                                                  entries, width)
+                        symbols[image, i], sizes[i] = value, min(size_of(int32(value), signed), cap)
+                        spread_right(sums, x, sizes, i, channel, own_starts, inner, 1)
+                    i += 1
+        if state == OK and bit > end:
+            state = TRUNCATED
+        if state == OK:
+            state = _check_end(buffer, offsets[image], offsets[image + 1], bit, context, entries, width)
         status[image] = state
 
 
 @inlined
-def _check_end(buffer, start, stop, bit, contexts, entries, width):
+def _next(buffer, bit, end, context, lookup, lookup_bits, codes, values, bounds, entries, width):
+    """(symbol, bit behind it, what is wrong with it) of the code that begins at a bit."""
+    window = _window(buffer, bit)
+    entry = lookup[(uint64(context) << uint64(lookup_bits)) + (window >> uint64(64 - lookup_bits))]
+    if entry == 0:
+        entry = _search(codes, values, bounds[context], bounds[context + 1], window)
+    bit += int64(entry & 255)
+    value, state = int64(entry >> 8) - 1, OK
+    if value < 0 and bit <= end:
+        value, used = _unescape(_window(buffer, bit))
+        bit += used
+        if value < 0 or entries[context * (width + 2) + min(value, width)] != 0:
+            state = BAD_ESCAPE
+    return value, bit, state
+
+
+@inlined
+def _check_end(buffer, start, stop, bit, context, entries, width):
     """OK if the last code ends in the last byte and that byte is filled as _filling says."""
     if (bit + 7) // 8 != stop:
         return LEFT_OVER
     missing = -bit & 7
     last = uint64(buffer[stop - 1]) & uint64((1 << missing) - 1) if missing else uint64(0)
-    if missing and last != _filling(entries[contexts[-1] * (width + 2) + width + 1], missing):
+    if missing and last != _filling(entries[context * (width + 2) + width + 1], missing):
         return LEFT_OVER
     return OK

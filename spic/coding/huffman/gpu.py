@@ -8,11 +8,11 @@ import triton
 import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, TRUNCATED
-from spic.coding.gpu import GpuEngine
+from spic.coding.gpu import GpuEngine, select
 from spic.coding.huffman.tables import HuffmanTables
 
 ESCAPE_BITS = 28
-SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings")
+SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings", "own", "cap", "signed", "reach", "height", "columns")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
 CODE_BITS = tl.constexpr(57)
 CODE_MASK = tl.constexpr((1 << 57) - 1)
@@ -39,21 +39,22 @@ class HuffmanGpu(GpuEngine):
         lanes = self.lanes(images)
         _encode[(triton.cdiv(images, lanes),)](
             symbols, contexts, self.entries, out.view(torch.int32), sizes,
-            images, n_symbols, self.width, room // 4, LANES=lanes, num_warps=1,
+            images, n_symbols, contexts.shape[1], self.width, room // 4, LANES=lanes, num_warps=1,
         )  # fmt: skip
         starts = torch.arange(images, device=self.device) * room
         return out, starts, starts + sizes
 
-    def decode_batch(self, buffer, starts, stops, contexts):
-        n_symbols, images = len(contexts), len(starts)
+    def decode_batch(self, buffer, starts, stops, selection):
+        n_symbols, images = len(selection.known), len(starts)
         symbols = torch.empty(n_symbols, images, dtype=torch.int32, device=self.device)
         status = torch.empty(images, dtype=torch.int32, device=self.device)
         lanes = self.lanes(images)
         words = buffer.view(-1, 4).flip(1).contiguous().view(torch.int32)
         _decode[(triton.cdiv(images, lanes),)](
-            words, starts, stops, contexts,
+            words, starts, stops, selection.known, *selection.arguments,
             self.lookup, self.codes, self.values, self.bounds, self.entries, symbols, status,
-            images, n_symbols, self.width, self.lookup_bits, self.halvings, LANES=lanes, num_warps=1,
+            images, n_symbols, self.width, self.lookup_bits, self.halvings, LANES=lanes, ADAPTIVE=selection.adaptive,
+            num_warps=1,
         )  # fmt: skip
         return symbols, status
 
@@ -98,7 +99,7 @@ def _filling(end, missing):
 
 
 @triton.jit(do_not_specialize=SIZES)
-def _encode(symbols, contexts, entries, out, sizes, images, n_symbols, width, room, LANES: tl.constexpr):
+def _encode(symbols, contexts, entries, out, sizes, images, n_symbols, own, width, room, LANES: tl.constexpr):
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
     first = image.to(tl.int64) * room
@@ -106,10 +107,13 @@ def _encode(symbols, contexts, entries, out, sizes, images, n_symbols, width, ro
     held = tl.zeros([LANES], tl.uint64)
     fill = tl.zeros([LANES], tl.uint64)
     row = symbols + image
-    for i in range(n_symbols):
+    context = contexts + tl.minimum(image, own - 1)
+    base = tl.zeros([LANES], tl.int64)
+    for _ in range(n_symbols):
         s = tl.load(row, mask=live, other=0)
         row += images
-        base = tl.load(contexts + i).to(tl.int64) * (width + 2)
+        base = tl.load(context).to(tl.int64) * (width + 2)
+        context += own
         entry = tl.load(entries + base + tl.minimum(s, width), mask=live, other=0).to(tl.uint64, bitcast=True)
         escaped = live & (entry == 0)
         any_escaped = tl.max(escaped.to(tl.int32), axis=0) > 0
@@ -125,9 +129,8 @@ def _encode(symbols, contexts, entries, out, sizes, images, n_symbols, width, ro
         p, held, fill = _put(out, p, held, fill, bits, length, live)
         if any_escaped:
             p, held, fill = _put_escaped(out, p, held, fill, s, escaped)
-    last = tl.load(contexts + n_symbols - 1).to(tl.int64) * (width + 2) + width + 1
     missing = (8 - (fill & 7)) & 7
-    bits = _filling(tl.load(entries + last).to(tl.uint64, bitcast=True), missing)
+    bits = _filling(tl.load(entries + base + width + 1).to(tl.uint64, bitcast=True), missing)
     p, held, fill = _put(out, p, held, fill, bits, missing, live)
     _store(out, p, (held << (32 - fill)).to(tl.uint32), live & (fill > 0))
     tl.store(sizes + image, (p - first) * 4 + (fill >> 3).to(tl.int64), mask=live)
@@ -171,8 +174,9 @@ def _unescape(window):
 
 @triton.jit(do_not_specialize=SIZES)
 def _decode(
-    words, starts, stops, contexts, lookup, codes, values, bounds, entries, symbols, status,
-    images, n_symbols, width, lookup_bits, halvings, LANES: tl.constexpr,
+    words, starts, stops, contexts, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height, columns,
+    lookup, codes, values, bounds, entries, symbols, status, images, n_symbols, width, lookup_bits, halvings,
+    LANES: tl.constexpr, ADAPTIVE: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
@@ -180,8 +184,15 @@ def _decode(
     end = tl.load(stops + image, mask=live, other=0) * 8
     state = tl.zeros([LANES], tl.int32)
     row = symbols + image
+    whose = tl.minimum(image, images - 1)
+    context = tl.load(contexts).to(tl.int64) + tl.zeros([LANES], tl.int64)
     for i in range(n_symbols):
-        context = tl.load(contexts + i).to(tl.int64)
+        if ADAPTIVE:
+            tl.debug_barrier()  # what was stored is seen by whoever loads it
+            context = select(symbols, whose, images, i, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height,
+                             columns).to(tl.int64)
+        else:
+            context = tl.load(contexts + i).to(tl.int64) + tl.zeros([LANES], tl.int64)
         window = _window(words, bit)
         entry = tl.load(lookup + (context << lookup_bits) + (window >> (64 - lookup_bits).to(tl.uint64)).to(tl.int64))
         if tl.min(entry, axis=0) == 0:
@@ -201,7 +212,7 @@ def _decode(
         tl.store(row, value, mask=live)
         row += images
     missing = (-bit & 7).to(tl.uint64)
-    last = tl.load(contexts + n_symbols - 1).to(tl.int64) * (width + 2) + width + 1
+    last = context * (width + 2) + width + 1
     filling = _filling(tl.load(entries + last).to(tl.uint64, bitcast=True), missing)
     byte = _window(words, tl.maximum(end - 8, 0)) >> 56
     rest = byte & ((tl.full([LANES], 1, tl.uint64) << missing) - 1)

@@ -1,7 +1,7 @@
 """The format of a Huffman payload, written down as plainly as possible: one image at a time, one symbol at a time, no
 speed. Every engine must produce and accept exactly these bytes; docs/bitstream.md says the same in words.
 
-`contexts` gives the distribution of each symbol (see FrequencyTable).
+`selector` gives the distribution of each symbol, those before it being known (see contexts.py).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from spic.coding.contexts import Selector
 from spic.coding.symbols import MAX_SYMBOL
 from spic.coding.tables import FrequencyTable
 from spic.errors import StreamError
@@ -42,32 +43,34 @@ def _leaves(root):
             stack.append((node[1], length + 1, code << 1 | 1))
 
 
-def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int]) -> bytes:
+def encode(table: FrequencyTable, selector: Selector, symbols: Sequence[int]) -> bytes:
     codes = _codes(table)
-    bits = ""
-    for context, symbol in zip(contexts, symbols):
+    bits, context = "", 0
+    for i, symbol in enumerate(symbols):
+        context = selector.plainly(i, symbols)
         if symbol in codes[context]:
             bits += _binary(*codes[context][symbol])
         else:
             bits += _binary(*codes[context][END]) + _escaped(symbol)
     if len(bits) % 8:
-        filling = _binary(*codes[contexts[-1]][END]) + "0000000"
+        filling = _binary(*codes[context][END]) + "0000000"
         bits += filling[: -len(bits) % 8]
     return bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
 
 
-def decode(table: FrequencyTable, contexts: Sequence[int], payload: bytes) -> list[int]:
+def decode(table: FrequencyTable, selector: Selector, payload: bytes) -> list[int]:
     codes = _symbols(table)
     bits = "".join(f"{byte:08b}" for byte in payload)
     symbols, at = [], 0
-    for context in contexts:
+    for i in range(len(selector)):
+        context = selector.plainly(i, symbols)
         symbol, at = _next_symbol(codes[context], bits, at)
         if symbol == END:
             symbol, at = _unescape(bits, at)
             if symbol in table.distributions[context]:
                 raise StreamError("a symbol of the table was escaped")
         symbols.append(symbol)
-    if encode(table, contexts, symbols) != payload:
+    if encode(table, selector, symbols) != payload:
         raise StreamError("bytes left over, or a wrong filling of the last byte")
     return symbols
 

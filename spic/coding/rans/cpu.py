@@ -1,16 +1,23 @@
-"""rANS on the CPU: LANES images in lockstep, so that their dependent instructions overlap; no branch but escapes."""
+"""rANS on the CPU: LANES images in lockstep, so that their dependent instructions overlap; no branch but escapes.
+
+Two decoders: one for contexts that are known beforehand, one that selects them by what it has decoded.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, uint8, uint32, uint64
+from numba import int32, int64, uint8, uint32, uint64
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK
 from spic.coding.compiled import inlined, kernel
 from spic.coding.cpu import CpuEngine
+from spic.coding.neighbours import MAX_DISTANCE
 from spic.coding.rans.tables import RansTables
+from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 
 LANES = 4
+WIDE_LANES = 8
+"""The same where the decoder selects contexts: more to do for a symbol that does not wait for the one before."""
 LOW = 1 << 24
 SYMBOL_BYTES = 6
 """The most that one symbol adds to a payload: an escape, its length and 23 raw bits."""
@@ -29,9 +36,12 @@ class RansCpu(CpuEngine):
         _encode(matrix, contexts, t.entries, t.width, t.slots, t.precision, out, starts)
         return out, starts, np.arange(1, len(matrix) + 1) * room
 
-    def decode_part(self, buffer, offsets, contexts, matrix, status):
+    def decode_part(self, buffer, offsets, selector, matrix, status):
         t = self.tables
-        _decode(buffer, offsets, contexts, t.lookup, t.entries, t.width, t.precision, matrix, status)
+        if selector.adaptive:
+            _decode_adaptive(buffer, offsets, *selector.arrays, t.lookup, t.entries, t.width, t.precision, matrix, status)
+        else:
+            _decode(buffer, offsets, selector.known[0], t.lookup, t.entries, t.width, t.precision, matrix, status)
 
 
 @inlined
@@ -58,12 +68,13 @@ def _push_escaped(x, p, out, value):
 def _encode_group(symbols, contexts, entries, width, slots, precision, out, starts, first, lanes, states, places):
     room = out.size // symbols.shape[0]
     row = uint64(width + 2)
+    own = len(contexts) > 1  # contexts of its own has each image, or all the same
     for lane in range(lanes):
         states[lane] = 0
         places[lane] = (first + lane + 1) * room
     for i in range(symbols.shape[1] - 1, -1, -1):
-        base = uint64(contexts[i]) * row
         for lane in range(lanes):
+            base = uint64(contexts[uint64((first + lane) * own), uint64(i)]) * row
             x, p = states[lane], places[lane]
             s = symbols[first + lane, i]
             entry = entries[base + uint64(min(s, width))]
@@ -125,43 +136,65 @@ def _pop_escaped(x, p, stop, buffer):
 
 
 @inlined
-def _decode_group(
-    buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, lanes, states, places
-):
-    mask = uint32((1 << precision) - 1)
+def _begin(buffer, offsets, first, lanes, states, places, status):
     for lane in range(lanes):
         x, p = _refill(uint64(0), offsets[first + lane], offsets[first + lane + 1], buffer)
         states[lane], places[lane] = uint32(x), p
         status[first + lane] = OK
-    for i in range(symbols.shape[1]):
-        base = uint64(contexts[i]) << uint64(precision)
-        signs = int64(0)
-        for lane in range(lanes):
-            x, p = states[lane], places[lane]
-            entry = lookup[base + uint64(x & mask)]
-            f, rank = uint32(entry & uint64(0xFFFF)), uint32((entry >> uint64(16)) & uint64(0xFFFF))
-            x = f * (x >> uint32(precision)) + rank
-            count = min(int64(x < uint32(LOW)) + int64(x < uint32(LOW >> 8)), offsets[first + lane + 1] - p)
-            tail = (uint32(buffer[uint64(p)]) << uint32(8)) | uint32(buffer[uint64(p + 1)])
-            states[lane] = (x << uint32(8 * count)) | (tail >> uint32(16 - 8 * count))
-            places[lane] = p + count
-            symbols[first + lane, i] = int64(entry) >> 32
-            signs |= int64(entry)
-        if signs < 0:
-            known = entries[contexts[i] * (width + 2) : (contexts[i] + 1) * (width + 2)]
-            for lane in range(lanes):
-                if symbols[first + lane, i] < 0:
-                    x, p, stop = uint64(states[lane]), places[lane], offsets[first + lane + 1]
-                    s, x, p = _pop_escaped(x, p, stop, buffer)
-                    if s < 0 or known[min(s, width)] != 0:
-                        status[first + lane] = BAD_ESCAPE
-                    symbols[first + lane, i] = s
-                    states[lane], places[lane] = uint32(x), p
+
+
+@inlined
+def _pop(buffer, stop, base, lookup, precision, states, places, lane):
+    """The look-up's entry of the next symbol of a lane."""
+    x, p = states[lane], places[lane]
+    entry = lookup[base + uint64(x & uint32((1 << precision) - 1))]
+    f, rank = uint32(entry & uint64(0xFFFF)), uint32((entry >> uint64(16)) & uint64(0xFFFF))
+    x = f * (x >> uint32(precision)) + rank
+    count = min(int64(x < uint32(LOW)) + int64(x < uint32(LOW >> 8)), stop - p)
+    tail = (uint32(buffer[uint64(p)]) << uint32(8)) | uint32(buffer[uint64(p + 1)])
+    states[lane] = (x << uint32(8 * count)) | (tail >> uint32(16 - 8 * count))
+    places[lane] = p + count
+    return int64(entry)
+
+
+@inlined
+def _pop_rest(buffer, offsets, base, entries, width, symbols, status, image, i, states, places, lane):
+    """The value behind an escape."""
+    x, p, stop = uint64(states[lane]), places[lane], offsets[image + 1]
+    s, x, p = _pop_escaped(x, p, stop, buffer)
+    if s < 0 or entries[base + min(s, width)] != 0:
+        status[image] = BAD_ESCAPE
+    symbols[image, i] = s
+    states[lane], places[lane] = uint32(x), p
+
+
+@inlined
+def _end(buffer, offsets, first, lanes, states, places, status):
     for lane in range(lanes):
         start, stop = offsets[first + lane], offsets[first + lane + 1]
         padded = stop > start and buffer[start] == 0
         if status[first + lane] == OK and (states[lane] != 0 or places[lane] != stop or padded):
             status[first + lane] = LEFT_OVER
+
+
+@inlined
+def _decode_group(
+    buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, lanes, states, places
+):
+    _begin(buffer, offsets, first, lanes, states, places, status)
+    for i in range(symbols.shape[1]):
+        base = uint64(contexts[i]) << uint64(precision)
+        signs = int64(0)
+        for lane in range(lanes):
+            entry = _pop(buffer, offsets[first + lane + 1], base, lookup, precision, states, places, lane)
+            symbols[first + lane, i] = entry >> 32
+            signs |= entry
+        if signs < 0:
+            known = contexts[i] * (width + 2)
+            for lane in range(lanes):
+                if symbols[first + lane, i] < 0:
+                    _pop_rest(buffer, offsets, known, entries, width, symbols, status, first + lane, i, states, places, lane)
+    _end(buffer, offsets, first, lanes, states, places, status)
 
 
 @kernel
@@ -177,3 +210,61 @@ def _decode(buffer, offsets, contexts, lookup, entries, width, precision, symbol
         _decode_group(
             buffer, offsets, contexts, lookup, entries, width, precision, symbols, status, first, 1, states, places
         )
+
+
+@inlined
+def _decode_adaptive_group(
+    buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
+    lookup, entries, width, precision, symbols, status, first, lanes, states, places, stops, sizes, sums, contexts
+):  # fmt: skip
+    _begin(buffer, offsets, first, lanes, states, places, status)
+    for lane in range(lanes):
+        stops[lane] = offsets[first + lane + 1]
+    channels, height, columns = planes
+    i = 0
+    for channel in range(channels):
+        for y in range(height):
+            begin_row(sums, bias, i, columns, lanes)
+            add_neighbours(sums, sizes, channel, y, height, columns, starts, outer, lanes)
+            for x in range(columns):
+                row, at = rows[uint64(i)], uint64(x * lanes)
+                signs = int64(0)
+                for lane in range(uint64(lanes)):
+                    context = chosen(sums[at + lane], row, classes, choices)
+                    base = uint64(context) << uint64(precision)
+                    entry = _pop(buffer, stops[lane], base, lookup, precision, states, places, lane)
+                    contexts[lane] = context
+                    symbols[uint64(first) + lane, uint64(i)] = entry >> 32
+                    sizes[uint64(i * lanes) + lane] = min(size_of(int32(entry >> 32), signed), cap)
+                    signs |= entry
+                if signs < 0:
+                    for lane in range(lanes):
+                        if symbols[first + lane, i] < 0:
+                            known = int64(contexts[lane]) * (width + 2)
+                            _pop_rest(buffer, offsets, known, entries, width, symbols, status, first + lane, i, states, places, lane)
+                            sizes[i * lanes + lane] = min(size_of(symbols[first + lane, i], signed), cap)
+                spread_right(sums, x, sizes, i, channel, own_starts, inner, lanes)
+                i += 1
+    _end(buffer, offsets, first, lanes, states, places, status)
+
+
+@kernel
+def _decode_adaptive(
+    buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
+    lookup, entries, width, precision, symbols, status
+):  # fmt: skip
+    states, contexts = np.empty(WIDE_LANES, np.uint32), np.empty(WIDE_LANES, np.int32)
+    places, stops = np.empty(WIDE_LANES, np.int64), np.empty(WIDE_LANES, np.int64)
+    sizes = np.empty(symbols.shape[1] * WIDE_LANES, np.int32)
+    sums = np.empty((planes[2] + MAX_DISTANCE) * WIDE_LANES, np.int32)
+    whole = len(symbols) - len(symbols) % WIDE_LANES
+    for first in range(0, whole, WIDE_LANES):
+        _decode_adaptive_group(
+            buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, lookup, entries,
+            width, precision, symbols, status, first, WIDE_LANES, states, places, stops, sizes, sums, contexts
+        )  # fmt: skip
+    for first in range(whole, len(symbols)):
+        _decode_adaptive_group(
+            buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, lookup, entries,
+            width, precision, symbols, status, first, 1, states, places, stops, sizes, sums, contexts
+        )  # fmt: skip

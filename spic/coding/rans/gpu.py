@@ -7,11 +7,11 @@ import triton
 import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER
-from spic.coding.gpu import GpuEngine
+from spic.coding.gpu import GpuEngine, select
 from spic.coding.rans.tables import RansTables
 
 SYMBOL_BYTES = 6
-SIZES = ("images", "n_symbols", "width", "room", "precision")
+SIZES = ("images", "n_symbols", "width", "room", "precision", "own", "cap", "signed", "reach", "height", "columns")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
 LOW = tl.constexpr(1 << 24)
 _BAD_ESCAPE = tl.constexpr(BAD_ESCAPE)
@@ -33,18 +33,18 @@ class RansGpu(GpuEngine):
         lanes = self.lanes(images)
         _encode[(triton.cdiv(images, lanes),)](
             symbols, contexts, self.entries, self.slots, out, starts,
-            images, n_symbols, self.width, room, self.precision, LANES=lanes, num_warps=1,
+            images, n_symbols, contexts.shape[1], self.width, room, self.precision, LANES=lanes, num_warps=1,
         )  # fmt: skip
         return out, starts, torch.arange(1, images + 1, device=self.device) * room
 
-    def decode_batch(self, buffer, starts, stops, contexts):
-        n_symbols, images = len(contexts), len(starts)
+    def decode_batch(self, buffer, starts, stops, selection):
+        n_symbols, images = len(selection.known), len(starts)
         symbols = torch.empty(n_symbols, images, dtype=torch.int32, device=self.device)
         status = torch.empty(images, dtype=torch.int32, device=self.device)
         lanes = self.lanes(images)
         _decode[(triton.cdiv(images, lanes),)](
-            buffer, starts, stops, contexts, self.lookup, self.entries, symbols, status,
-            images, n_symbols, self.width, self.precision, LANES=lanes, num_warps=1,
+            buffer, starts, stops, selection.known, *selection.arguments, self.lookup, self.entries, symbols, status,
+            images, n_symbols, self.width, self.precision, LANES=lanes, ADAPTIVE=selection.adaptive, num_warps=1,
         )  # fmt: skip
         return symbols, status
 
@@ -73,7 +73,7 @@ def _push_escaped(x, p, out, s, active):
 
 @triton.jit(do_not_specialize=SIZES)
 def _encode(
-    symbols, contexts, entries, slots, out, starts, images, n_symbols, width, room, precision, LANES: tl.constexpr
+    symbols, contexts, entries, slots, out, starts, images, n_symbols, own, width, room, precision, LANES: tl.constexpr
 ):
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
@@ -81,10 +81,12 @@ def _encode(
     p = (image.to(tl.int64) + 1) * room
     up = (32 - precision).to(tl.uint32)
     row = symbols + n_symbols.to(tl.int64) * images + image
+    context = contexts + n_symbols.to(tl.int64) * own + tl.minimum(image, own - 1)
     for k in range(n_symbols):
         row -= images
         s = tl.load(row, mask=live, other=0)
-        base = tl.load(contexts + n_symbols - 1 - k).to(tl.int64) * (width + 2)
+        context -= own
+        base = tl.load(context).to(tl.int64) * (width + 2)
         entry = tl.load(entries + base + tl.minimum(s, width), mask=live, other=1)
         escaped = entry == 0
         if tl.max(escaped.to(tl.int32), axis=0) > 0:
@@ -134,8 +136,8 @@ def _pop_escaped(x, p, stop, buffer, active):
 
 @triton.jit(do_not_specialize=SIZES)
 def _decode(
-    buffer, starts, stops, contexts, lookup, entries, symbols, status,
-    images, n_symbols, width, precision, LANES: tl.constexpr,
+    buffer, starts, stops, contexts, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height, columns,
+    lookup, entries, symbols, status, images, n_symbols, width, precision, LANES: tl.constexpr, ADAPTIVE: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0) * LANES + tl.arange(0, LANES)
     live = image < images
@@ -146,14 +148,20 @@ def _decode(
     state = tl.zeros([LANES], tl.int32)
     mask = (1 << precision).to(tl.uint32) - 1
     row = symbols + image
+    whose = tl.minimum(image, images - 1)
     for i in range(n_symbols):
-        context = tl.load(contexts + i).to(tl.int64)
+        if ADAPTIVE:
+            tl.debug_barrier()  # what was stored is seen by whoever loads it
+            context = select(symbols, whose, images, i, first, bias, classes, choices, nearby, neighbours, cap, signed, reach, height,
+                             columns).to(tl.int64)
+        else:
+            context = tl.load(contexts + i).to(tl.int64)
         entry = tl.load(lookup + (context << precision) + (x & mask).to(tl.int64))
         x = (entry & 0xFFFF).to(tl.uint32) * (x >> precision.to(tl.uint32)) + ((entry >> 16) & 0xFFFF).to(tl.uint32)
         wanted = (x < LOW).to(tl.int64) + (x < (LOW >> 8)).to(tl.int64)
         count = tl.minimum(wanted, stop - p)
-        first = tl.load(buffer + p).to(tl.uint32)
-        tail = (first << 8) | tl.load(buffer + p + 1).to(tl.uint32)
+        high = tl.load(buffer + p).to(tl.uint32)
+        tail = (high << 8) | tl.load(buffer + p + 1).to(tl.uint32)
         bits = count.to(tl.uint32) * 8
         x = (x << bits) | (tail >> (16 - bits))
         p += count

@@ -3,8 +3,8 @@ Every engine must produce and accept exactly these bytes; docs/bitstream.md says
 
 First from counts to the integer probabilities: a distribution shares out 2**precision slots. Each symbol that is
 frequent enough owns some of them, ESCAPE owns the rest (at least one) and stands for every other value. Integers only:
-both ends of a stream must arrive at the same slots. Then the coder. `contexts` gives the distribution of each symbol
-(see FrequencyTable).
+both ends of a stream must arrive at the same slots. Then the coder. `selector` gives the distribution of each symbol,
+those before it being known (see contexts.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from spic.coding.contexts import Selector
 from spic.coding.symbols import MAX_SYMBOL
 from spic.coding.tables import FrequencyTable
 from spic.errors import StreamError
@@ -120,12 +121,12 @@ def spread(owned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return owner[order], rank[order]
 
 
-def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int]) -> bytes:
+def encode(table: FrequencyTable, selector: Selector, symbols: Sequence[int]) -> bytes:
     """Symbols are put on a stack (the state and the bytes that overflow from it), the last one first."""
     precision, models = _models(table, len(symbols))
     stack = _Stack()
-    for context, symbol in zip(reversed(contexts), reversed(symbols)):
-        model = models[context]
+    for i, symbol in reversed(list(enumerate(symbols))):
+        model = models[selector.plainly(i, symbols)]
         if symbol in model.shares:
             stack.push(model.slots[symbol], precision)
         else:
@@ -137,18 +138,19 @@ def encode(table: FrequencyTable, contexts: Sequence[int], symbols: Sequence[int
     return stack.to_bytes()
 
 
-def decode(table: FrequencyTable, contexts: Sequence[int], payload: bytes) -> list[int]:
-    precision, models = _models(table, len(contexts))
+def decode(table: FrequencyTable, selector: Selector, payload: bytes) -> list[int]:
+    precision, models = _models(table, len(selector))
     stack = _Stack(payload)
     symbols = []
-    for context in contexts:
-        symbol = stack.pop(models[context], precision)
+    for i in range(len(selector)):
+        model = models[selector.plainly(i, symbols)]
+        symbol = stack.pop(model, precision)
         if symbol == ESCAPE:
             length = stack.pop_bits(5)
             if length > MAX_SYMBOL.bit_length():
                 raise StreamError("an escape of an impossible length")
             symbol = (1 << length - 1) + stack.pop_bits(length - 1) if length > 1 else length
-            if symbol in models[context].shares:
+            if symbol in model.shares:
                 raise StreamError("a symbol of the table was escaped")
         symbols.append(symbol)
     if stack.state or stack.rest or payload[:1] == b"\0":
