@@ -107,11 +107,13 @@ def _run(args: argparse.Namespace) -> None:
         _send_all(args, coder, choice, sender, report)
         sender.finish()
     except SpicError as error:
+        sender.stop()
         if not spool.waiting()[0]:
             raise
         if left := _leave(spool, report, str(error)):
             raise SpicError(f"{error}; {left}") from None
     except KeyboardInterrupt:
+        sender.stop()
         if left := _leave(spool, report, "interrupted"):
             report.note(left)
         raise
