@@ -139,9 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--points", nargs="+", type=name, default=["S1/1", "S2/1", "S3/1"])
-    add("--pictures", type=positive, default=400, help="that the decoder is trained on")
-    add("--epochs", type=positive, default=10)
-    add("--side", type=positive, default=64, help="pixels along a side of the restored picture")
+    add("--pictures", type=positive, default=300, help="that the decoder is trained on")
+    add("--epochs", type=positive, default=8)
+    add("--side", type=positive, default=32, help="pixels along a side of the restored picture")
     add("--output", type=Path, default=Path("inversion.png"))
     add("--seed", type=natural, default=0)
     args = parser.parse_args(argv)

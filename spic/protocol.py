@@ -9,7 +9,7 @@
 
 ANSWER of classification: {"top": [{"class": index, "name": text, "score": probability}, five, best first]}; of segmentation:
 {"classes": [names that occur], "map": base64 of a PNG of one byte per pixel, the class indices}.
-With a token: Authorization: Bearer TOKEN on every path but /health.
+With a token: Authorization: Bearer TOKEN on every path but /health (and the cloud's page at /, which holds no data itself).
 """
 
 STREAM = "application/vnd.spic.stream"

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import sys
 
 import pytest
 
@@ -99,6 +100,12 @@ def test_bad_options_end_in_one_line(words, message, capsys, tmp_path, monkeypat
         assert ended.code == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and message in error[0]
+
+
+def test_without_its_packages_the_command_says_how_to_get_them(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main([]) == 2
+    assert capsys.readouterr().err == "error: spic cloud needs uvicorn: pip install 'spic-split[cloud]'\n"
 
 
 def test_a_token_file_may_end_in_a_line_end(tmp_path):

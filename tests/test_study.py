@@ -89,7 +89,7 @@ def test_a_curve_s_name_may_say_its_distortion(tmp_path):
     found = {trial.estimator: trial for trial in plan.trials("tiny", ["US1"], path=file)}
     options = {name: (trial.job.options.rate, trial.job.options.distortion) for name, trial in found.items()}
     assert options == {"table": ("table", "distill"), "gaussian+mae": ("gaussian", "mae"), "table+mae@fc": ("table", "mae@fc")}
-    assert len({trial.job.factor for trial in plan.trials("tiny", path=file)}) == len(plan.trials("tiny", path=file))
+    assert len({trial.job.key for trial in plan.trials("tiny", path=file)}) == len(plan.trials("tiny", path=file))
     file.write_text(TINY.replace("estimators: {table: 1}", "estimators: {table+mse: 1}"))
     with pytest.raises(SpicError, match="unknown distortion 'mse'"):
         plan.trials("tiny", path=file)

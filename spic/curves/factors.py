@@ -38,6 +38,8 @@ def needed(curve: Curve, accuracy: float, rate: str) -> tuple[float, bool]:
 
 def ratio_text(ours: Curve, rivals: Sequence[Curve], accuracy: float, rate: str) -> str:
     """Of how many times fewer bits, in words where a curve does not reach the accuracy."""
+    if not ours.counted_in(rate).drawable():
+        return "not measured"
     ratio, loose = ratio_of(ours, rivals, accuracy, rate)
     if math.isnan(ratio):
         return "not reached"

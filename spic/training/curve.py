@@ -246,9 +246,9 @@ def _training_part(data: Path | None) -> Path:
 def settled(job: Job, bench: Bench) -> Job:
     """The job with what it left to the feature."""
     cut = bench.benchmark.cut_after(job)
-    shape, benchmark = bench.training[cut].shape, bench.benchmark
-    bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
+    shape = bench.training[cut].shape
     if job.form == SEPARABLE:
+        bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
         return replace(job, stride=job.stride or default_stride(shape),
                        channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
                        activation=job.activation or bench.activations[cut])
