@@ -107,9 +107,15 @@ def _run(args: argparse.Namespace) -> None:
         _send_all(args, coder, choice, sender, report)
         sender.finish()
     except SpicError as error:
-        _tell_what_waits(spool, report, error)
+        sender.stop()
+        if not spool.waiting()[0]:
+            raise
+        if left := _leave(spool, report, str(error)):
+            raise SpicError(f"{error}; {left}") from None
     except KeyboardInterrupt:
-        _tell_what_waits(spool, report, SpicError("interrupted"))
+        sender.stop()
+        if left := _leave(spool, report, "interrupted"):
+            report.note(left)
         raise
     finally:
         sender.stop()
@@ -139,18 +145,16 @@ def _meet(sender: Sender, spool: Path | None, report: Report) -> None:
         report.note(f"{error}; pictures wait in {spool}")
 
 
-def _tell_what_waits(spool: Spool, report: Report, error: SpicError) -> None:
-    """An end before all was answered: on disk it waits for the next run, in memory it is lost, picture by picture."""
+def _leave(spool: Spool, report: Report, why: str) -> str:
+    """An end before all was answered. On disk it waits for the next run: says so; in memory it is lost, picture by picture."""
     pictures, _ = spool.waiting()
-    if not pictures:
-        raise error
-    if spool.path:
-        raise SpicError(f"{error}; {pictures} pictures wait in {spool.path}: `spic edge BUNDLE SERVER --spool {spool.path}` "
-                        "sends them")
+    if spool.path and pictures:
+        return f"{pictures} pictures wait in {spool.path}: `spic edge BUNDLE SERVER --spool {spool.path}` sends them"
     while parcel := spool.oldest():
         for picture in parcel.pictures:
-            report.failure(picture, str(error))
+            report.failure(picture, why)
         spool.remove(parcel)
+    return ""
 
 
 # ---- what the options mean ----------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from spic.coding.stream import StreamHeader
 from spic.edge.client import Away, Client, Refused
@@ -144,18 +145,27 @@ class Sender(threading.Thread):
             self.check()
         self._ping()
         waited = 1e3 * max(0.0, time.time() - parcel.made)
-        try:
-            answered = self.client.predict(parcel.body, parcel.id, len(parcel.pictures))
-        except Refused as error:
-            for picture in parcel.pictures:
-                self.report.failure(picture, str(error))
-        else:
-            self.report.answer(parcel, answered, waited)
-            if self.link:
-                self.link.add(len(parcel.body), answered.seconds, answered.cloud_ms)
+        tell = self._ask(parcel, waited)
+        if self._stopping.is_set():
+            return  # whoever stopped this thread has told what waits
+        tell()
         with self._changed:
             self.spool.remove(parcel)
             self._changed.notify_all()
+
+    def _ask(self, parcel: Parcel, waited: float) -> Callable[[], None]:
+        """Send it; returns what tells of the answer, or of the refusal."""
+        try:
+            answered = self.client.predict(parcel.body, parcel.id, len(parcel.pictures))
+        except Refused as error:
+            return partial(self._refused, parcel, str(error))
+        if self.link:
+            self.link.add(len(parcel.body), answered.seconds, answered.cloud_ms)
+        return partial(self.report.answer, parcel, answered, waited)
+
+    def _refused(self, parcel: Parcel, why: str) -> None:
+        for picture in parcel.pictures:
+            self.report.failure(picture, why)
 
     def _ping(self) -> None:
         """Where the link's speed matters: how long a trip takes, now and then."""
