@@ -160,3 +160,9 @@ def test_what_a_damaged_payload_spoils_is_its_own_request(client, one, monkeypat
         good, bad = (future.result() for future in futures)
     assert first.result()[0] == good[0] == 200
     assert bad[0] == 400 and "damaged" in bad[1]["error"]
+
+
+def test_points_that_are_cut_at_one_place_share_one_back_in_memory():
+    first, second = (one for one in served() if one.header.coder == "rans")
+    assert first.point.split_point == "S1" and second.point.split_point == "US1"
+    assert first.cloud.back is second.cloud.back and first.cloud.decoder is not second.cloud.decoder
