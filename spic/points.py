@@ -192,7 +192,7 @@ _LEVELS = ("task", "benchmark", "split point", "compress factor")
 
 def _entries(path: Path, tree, settings: Mapping = {}, keys: tuple = ()) -> Iterable[tuple[Key, dict]]:
     """(keys, entry) of each point, with the settings of the levels above it."""
-    where = ".".join(map(str, keys)) or "the file"
+    where = _dotted(keys) or "the file"
     if not isinstance(tree, dict):
         what = f"{_LEVELS[len(keys)]}s" if len(keys) < len(_LEVELS) else "names"
         raise SpicError(f"{path}: {where} must map {what} to entries, not be a {type(tree).__name__}")
@@ -206,7 +206,7 @@ def _entries(path: Path, tree, settings: Mapping = {}, keys: tuple = ()) -> Iter
 
 
 def _point(path: Path, keys: Key, entry: dict) -> OperatingPoint:
-    where = f"{path}: {'.'.join(map(str, keys))}"
+    where = f"{path}: {_dotted(keys)}"
     task, benchmark, split_point, factor = keys
     _require(task in TASKS, where, f"the task must be one of {', '.join(TASKS)}")
     for what, name in (("benchmark", benchmark), ("split point", split_point)):
@@ -242,6 +242,11 @@ def _whole(value) -> bool:
 
 def _number(value) -> bool:
     return _whole(value) or isinstance(value, float)
+
+
+def _dotted(keys: Iterable) -> str:
+    """Keys in a message, whatever their length."""
+    return ".".join(str(key)[:MAX_NAME] for key in keys)
 
 
 def _require(condition: bool, where: str, message: str) -> None:

@@ -65,7 +65,8 @@ def write_points(folder: Path) -> Path:
             bottleneck.encoder.norm1.momentum = bottleneck.encoder.norm2.momentum = 1.0
             bottleneck(feature)
             symbols = quantize(bottleneck.eval().encoder(feature), 0.25)
-        write_point(bottleneck, FrequencyTable.from_symbols(symbols, 0.25), ("classification", "mine", split, factor), folder,
+        write_point(bottleneck, FrequencyTable.from_symbols(symbols, 0.25), ("classification", "mine", split, factor),
+                    folder,
                     {"network": f"{folder / 'net.py'}:make", "cut": after})
     return folder / "dict.yaml"
 
@@ -100,7 +101,8 @@ class Server:
         if key not in self.counted:
             self.payloads += payloads
         self.counted[key] = len(payloads)
-        return {"point": header.point, "answers": self.answer(header, payloads), "milliseconds": {"back": 1.0, "total": 2.0}}
+        return {"point": header.point, "answers": self.answer(header, payloads),
+                "milliseconds": {"back": 1.0, "total": 2.0}}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -46,7 +46,8 @@ def test_what_a_manifest_says_prepares_as_the_benchmark_does(name):
 
 
 @pytest.mark.parametrize("change", [
-    {"kind": "other"}, {"kind": []}, {"resize": 0}, {"crop": 5000}, {"resize": "256"}, {"mean": [0.5]}, {"mean": [0.5, 0.5, "x"]},
+    {"kind": "other"}, {"kind": []}, {"resize": 0}, {"crop": 5000}, {"resize": "256"}, {"mean": [0.5]},
+    {"mean": [0.5, 0.5, "x"]},
     {"std": [0, 1, 1]}, {"interpolation": "cubic"}, {"interpolation": 3}, {"rounding": "scaled"}, {"more": 1}])
 def test_a_preparation_from_outside_is_checked(change):
     with pytest.raises(SpicError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from spic.coding.stream import read_stream
 from spic.datasets.images import Preparation
 from spic.datasets.pictures import read_rgb
 from spic.edge import client as client_module
+from spic.edge import sources
 from spic.edge import sender as sender_module
 from spic.edge.bundle import Bundle
 from spic.edge.client import Away, Client, Denied, Refused
@@ -73,7 +75,8 @@ def cloud_answers(points):
     def answer(header, payloads):
         cloud = clouds[header.point]
         logits = cloud.answer(torch.as_tensor(cloud.coder.decode(payloads, header.shape)))
-        return [{"top": [{"class": int(row.argmax()), "name": "x", "score": float(row.softmax(0).max())}]} for row in logits]
+        return [{"top": [{"class": int(row.argmax()), "name": "x", "score": float(row.softmax(0).max())}]}
+                for row in logits]
     return answer
 
 
@@ -98,7 +101,8 @@ def test_the_answers_are_those_of_torch_on_both_sides(exported, headers, picture
     assert code == 0 and summary["answered"] == 9 and summary["failed"] == 0
     paths = sorted(pictures.iterdir())
     assert [row["picture"] for row in rows] == [str(path) for path in paths]
-    assert [row["answer"]["top"][0]["class"] for row in rows] == expected_classes(points["classification", "mine", "late", 1], paths)
+    expected = expected_classes(points["classification", "mine", "late", 1], paths)
+    assert [row["answer"]["top"][0]["class"] for row in rows] == expected
     assert len(server.counted) == -(-9 // batch) and summary["payload_bytes"] == sum(map(len, server.payloads))
     assert set(summary["milliseconds"]) == {"prepare", "network", "code", "wait", "answer", "cloud"}
 
@@ -128,7 +132,8 @@ def test_an_edge_runs_where_torch_is_not_installed(exported, headers, pictures, 
     server = Server(headers, stub)
     with serving(server) as address:
         words = ["edge", str(exported), address, str(pictures / "020.jpg"), *LATE, "--json"]
-        done = subprocess.run([sys.executable, "-c", BLOCKED.format(more=more, words=words)], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([sys.executable, "-c", BLOCKED.format(more=more, words=words)], capture_output=True,
+                              text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["summary"]["answered"] == 1
     assert ("numba is not installed" in done.stderr) == bool(more) and len(done.stderr.splitlines()) <= 1
@@ -136,7 +141,8 @@ def test_an_edge_runs_where_torch_is_not_installed(exported, headers, pictures, 
 
 def test_a_dict_yaml_where_torch_is_not_installed_is_one_line(exported, pictures):
     words = ["edge", str(exported.parent / "dict.yaml"), "localhost:1", str(pictures)]
-    done = subprocess.run([sys.executable, "-c", BLOCKED.format(more="", words=words)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", BLOCKED.format(more="", words=words)], capture_output=True, text=True,
+                          timeout=300)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "give a bundle instead" in done.stderr
 
 
@@ -171,10 +177,12 @@ def counted_but_not_told(handler, body):
 
 
 def status(code, **headers):
-    return lambda handler, body: say(handler, code, {"error": "for a reason"}, {k.replace("_", "-"): v for k, v in headers.items()})
+    return lambda handler, body: say(handler, code, {"error": "for a reason"},
+                                     {k.replace("_", "-"): v for k, v in headers.items()})
 
 
-@pytest.mark.parametrize("fault", [cut_the_connection, half_an_answer, counted_but_not_told, status(503, Retry_After="0"), status(503, Retry_After="x"),
+@pytest.mark.parametrize("fault", [cut_the_connection, half_an_answer, counted_but_not_told, status(503, Retry_After="0"),
+                                   status(503, Retry_After="x"),
                                    status(502), status(429)])
 def test_a_fault_on_the_way_loses_nothing_and_counts_nothing_twice(exported, headers, pictures, capsys, fault):
     server = Server(headers, stub)
@@ -187,13 +195,15 @@ def test_a_fault_on_the_way_loses_nothing_and_counts_nothing_twice(exported, hea
 
 def test_a_stream_that_the_server_refuses_is_reported_and_the_others_go_on(exported, headers, pictures, capsys):
     server = Server(headers, stub)
-    server.faults = [status(413), lambda handler, body: say(handler, 200, {"answers": []}), lambda handler, body: say(handler, 200, b"<html>")]
+    server.faults = [status(413), lambda handler, body: say(handler, 200, {"answers": []}),
+                     lambda handler, body: say(handler, 200, b"<html>")]
     with serving(server) as address:
         code, rows, summary, error = run(capsys, exported, address, pictures, *LATE)
     assert code == 2 and summary["answered"] == 6 and summary["failed"] == 3 and len(error.splitlines()) == 1
     assert "3 of 9 pictures failed; the first: " in error
     reasons = [row["error"] for row in rows if "error" in row]
-    assert "413 for a reason" in reasons[0] and "something else than 1 answers" in reasons[1] and "no JSON object" in reasons[2]
+    for why, expected in zip(reasons, ("413 for a reason", "something else than 1 answers", "no JSON object"), strict=True):
+        assert expected in why
 
 
 def test_bad_pictures_are_reported_and_the_others_go_on(exported, headers, pictures, capsys, tmp_path):
@@ -207,7 +217,8 @@ def test_bad_pictures_are_reported_and_the_others_go_on(exported, headers, pictu
     assert "cannot read the image" in reasons["broken.jpg"] and "too small" in reasons["small.png"]
 
 
-def test_pictures_wait_on_disk_while_the_server_is_away_and_go_in_order_when_it_is_back(exported, headers, pictures, capsys, tmp_path):
+def test_pictures_wait_on_disk_while_the_server_is_away_and_go_in_order_when_it_is_back(exported, headers, pictures,
+                                                                                        capsys, tmp_path):
     spool, port = tmp_path / "spool", free_port()
     address = f"http://127.0.0.1:{port}"
     code, rows, _, error = run(capsys, exported, address, pictures, *LATE, "--spool", spool, "--patience", "0.2")
@@ -217,6 +228,30 @@ def test_pictures_wait_on_disk_while_the_server_is_away_and_go_in_order_when_it_
         code, rows, summary, _ = run(capsys, exported, address, "--spool", spool)
     assert code == 0 and summary["answered"] == 9 and len(server.counted) == 9
     assert [row["picture"] for row in rows] == sorted(map(str, pictures.iterdir()))
+
+
+def test_a_watched_folder_is_taken_once_over_restarts(exported, headers, capsys, tmp_path, monkeypatch):
+    draw(tmp_path / "in", 2)
+    server = Server(headers, stub)
+
+    def until(wanted):
+        """Looks until so many pictures are answered, then a person presses Ctrl-C."""
+        def pause(seconds):
+            if sum(server.counted.values()) >= wanted:
+                time.sleep(0.2)
+                raise KeyboardInterrupt
+            time.sleep(0.02)
+        return functools.partial(sources.watch, pause=pause)
+    watch = sources.watch
+    with serving(server) as address:
+        for wanted, add in ((2, 0), (3, 1)):
+            draw(tmp_path / "in", add, first=5)
+            monkeypatch.setattr(sources, "watch", until(wanted))
+            code, rows, _, _ = run(capsys, exported, address, tmp_path / "in", "--follow", *LATE, "--spool",
+                                   tmp_path / "spool")
+            assert code == 130 and len(rows) == (2, 1)[add]
+            monkeypatch.setattr(sources, "watch", watch)
+    assert sum(server.counted.values()) == 3
 
 
 def test_a_server_that_goes_and_comes_back_in_the_middle(exported, headers, pictures, capsys):
@@ -257,7 +292,8 @@ def test_a_killed_edge_goes_on_from_its_spool(exported, headers, pictures, capsy
     server.faults = [status(503, Retry_After="0")] * 100_000
     with serving(server) as address:
         words = [str(exported), address, str(pictures), *LATE, "--spool", str(tmp_path / "spool")]
-        edge = subprocess.Popen([sys.executable, "-m", "spic", "edge", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        edge = subprocess.Popen([sys.executable, "-m", "spic", "edge", *words], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while len(server.faults) > 99_995 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -291,7 +327,8 @@ def test_a_token_crosses_no_open_network_unless_told():
     assert Client("[::1]", "secret").address == "http://[::1]:8765"
 
 
-@pytest.mark.parametrize("server", ["", "ftp://x", "http://", "http://a b", "http://x/path", "http://user:word@x", "http://x:99999", "::::"])
+@pytest.mark.parametrize("server", ["", "ftp://x", "http://", "http://a b", "http://x/path", "http://user:word@x",
+                                    "http://x:99999", "::::"])
 def test_what_is_no_address_is_refused(server):
     with pytest.raises(SpicError, match="no address"):
         Client(server)
@@ -303,12 +340,14 @@ def test_another_table_or_point_on_the_other_side_says_both(exported, headers, p
     late = headers[-1]
     for theirs, message in ((replace(late, table="0" * 64), f"another table there: {'0' * 64}, here {late.table}"),
                             (replace(late, coder="huffman"), "another coder there: huffman, here rans"),
-                            (replace(late, point="other/point/S1/0"), f"serves no point {late.point}; it serves other/point/S1/0")):
+                            (replace(late, point="other/point/S1/0"),
+                             f"serves no point {late.point}; it serves other/point/S1/0")):
         with serving(Server([theirs], stub)) as address:
             code, _, _, error = run(capsys, exported, address, pictures, *LATE)
         assert code == 2 and message in error and error.count("\n") == 1
     with serving(Server([replace(late, coder="huffman"), late], stub)) as address:
-        assert run(capsys, exported, address, pictures / "020.jpg", *LATE)[0] == 0, "a point may be served with several coders"
+        assert run(capsys, exported, address, pictures / "020.jpg",
+                   *LATE)[0] == 0, "a point may be served with several coders"
 
 
 def test_an_answer_that_trickles_or_never_ends_is_given_up(headers, monkeypatch):
@@ -334,7 +373,8 @@ def test_an_answer_that_trickles_or_never_ends_is_given_up(headers, monkeypatch)
                 client.predict(b"", "key", 1)
 
 
-@pytest.mark.parametrize("code,kind", [(400, Refused), (404, Refused), (301, Refused), (401, Denied), (403, Denied), (500, Away), (503, Away)])
+@pytest.mark.parametrize("code,kind", [(400, Refused), (404, Refused), (301, Refused), (401, Denied), (403, Denied),
+                                       (500, Away), (503, Away)])
 def test_what_each_status_means(headers, code, kind):
     server = Server(headers, stub)
     server.faults = [status(code, Retry_After="7", Location="http://127.0.0.1:1/")]

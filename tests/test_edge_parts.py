@@ -26,7 +26,8 @@ from spic.errors import SpicError
 
 
 def parcel(key, size=100, pictures=1):
-    return Parcel(key, bytes(size), "a/b/c/0", tuple(f"{key}-{i}" for i in range(pictures)), (size,) * pictures, ({"code": 1.5},) * pictures, 12.5)
+    return Parcel(key, bytes(size), "a/b/c/0", tuple(f"{key}-{i}" for i in range(pictures)), (size,) * pictures,
+                  ({"code": 1.5},) * pictures, 12.5)
 
 
 # ---- spool --------------------------------------------------------------------------------------------------------
@@ -38,7 +39,8 @@ def test_what_went_in_first_comes_out_first_and_whole(where, tmp_path):
     sent = [parcel(f"key {i}", 10 * i, 1 + i % 3) for i in range(20)]
     for one in sent:
         spool.put(one)
-    assert spool.waiting() == (sum(len(one.pictures) for one in sent), sum(len(one.body) for one in sent)) and spool.parcels() == 20
+    assert spool.waiting() == (sum(len(one.pictures) for one in sent),
+                               sum(len(one.body) for one in sent)) and spool.parcels() == 20
     for one in sent:
         found = spool.oldest()
         assert (found.id, found.body, found.about()) == (one.id, one.body, one.about())
@@ -87,7 +89,8 @@ def test_what_is_no_spool_is_refused(tmp_path):
         late.execute("PRAGMA application_id = 0x53504943")
         late.execute("PRAGMA user_version = 2")
         late.execute("CREATE TABLE parcels (x)")
-    for name, message in (("text", "not a database"), ("other", "no spool"), ("late", "a spool of version 2.*update spic"), ("", "unable to open")):
+    for name, message in (("text", "not a database"), ("other", "no spool"),
+                          ("late", "a spool of version 2.*update spic"), ("", "unable to open")):
         with pytest.raises(SpicError, match=message) as error:
             Spool(tmp_path / name, 1 << 20)
         assert "\n" not in str(error.value)
@@ -114,7 +117,8 @@ def test_two_edges_cannot_share_a_spool(tmp_path):
 def edge_points(*entries):
     """(quality, bytes) → points."""
     table = FrequencyTable({0: 1}, 1.0)
-    return [EdgePoint(StreamHeader(f"a/b/c/{i}", "rans", table.digest, (1, 1, 1), (8, 8)), table, *entry) for i, entry in enumerate(entries)]
+    headers = (StreamHeader(f"a/b/c/{i}", "rans", table.digest, (1, 1, 1), (8, 8)) for i in range(len(entries)))
+    return [EdgePoint(header, table, *entry) for header, entry in zip(headers, entries)]
 
 
 POINTS = edge_points((99.0, 8000.0), (95.0, 1000.0), (80.0, 100.0))
@@ -142,9 +146,10 @@ def drive(choice, link, wire, pictures, rng=random):
     return taken
 
 
-@pytest.mark.parametrize("wire,best", [(Wire(10e6, 0.005), 0), (Wire(20e3, 0.005), 1), (Wire(5e3, 0.02), 2), (Wire(10e6, 0.15), 0)])
+@pytest.mark.parametrize("wire,best", [(Wire(10e6, 0.005), 0), (Wire(20e3, 0.005), 1), (Wire(5e3, 0.02), 2),
+                                       (Wire(10e6, 0.15), 0)])
 def test_the_point_follows_the_link(wire, best):
-    """200 ms: at 10 MB/s the best point, at 20 kB/s the middle one, at 5 kB/s the smallest; a long trip alone changes nothing."""
+    """200 ms: at 10 MB/s the best point, at 20 kB/s the middle one, at 5 kB/s the smallest; a long trip alone changes none."""
     link = Link()
     link.ping(wire.trip, 0.0)
     taken = drive(WithinTime(POINTS, [10.0] * 3, link, 200.0), link, wire, 40, random.Random(0))
@@ -190,7 +195,8 @@ def test_a_bit_rate_is_never_exceeded_for_long(kbps, pauses, rng):
 def test_a_generous_rate_takes_the_best_point_and_a_small_one_the_smallest():
     now = [0.0]
     for kbps, expected in ((1000, 0), (16, 1), (4, 2)):
-        choice = WithinBudget(POINTS, [10.0] * 3, kbps, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+        choice = WithinBudget(POINTS, [10.0] * 3, kbps, clock=lambda: now[0],
+                              sleep=lambda s: now.__setitem__(0, now[0] + s))
         taken = []
         for _ in range(30):
             now[0] += 1.0
@@ -229,13 +235,30 @@ def test_a_watched_folder_gives_each_new_picture_once_and_only_when_it_is_whole(
     draw(tmp_path, 2)
     steps = iter([
         lambda: (tmp_path / "new.jpg").write_bytes(b"half"), lambda: (tmp_path / "new.jpg").write_bytes(b"all of it"),
-        lambda: None, lambda: None, lambda: (tmp_path / "000.jpg").unlink(), lambda: draw(tmp_path, 1), lambda: None, lambda: None])
+        lambda: None, lambda: None, lambda: (tmp_path / "000.jpg").unlink(), lambda: draw(tmp_path, 1), lambda: None,
+                  lambda: None])
     watched, given = sources.watch([tmp_path], pause=lambda seconds: next(steps)()), []
     with pytest.raises(RuntimeError):  # the steps are through
         for picture in watched:
             given.append(picture and Path(picture.name).name)
-    assert [name for name in given if name] == ["new.jpg", "000.jpg"]
-    assert given.index("new.jpg") == 3, "two looks saw the same of it"
+    assert [name for name in given if name] == ["000.jpg", "001.jpg", "new.jpg", "000.jpg"]
+    looks = [given[:place].count(None) for place, name in enumerate(given) if name]
+    assert looks == [1, 1, 3, 7], "two looks saw the same of each"
+
+
+def test_the_spool_knows_which_files_were_taken(tmp_path):
+    spool = Spool(tmp_path / "spool", 256 << 10)
+    spool.put(parcel("one"), ["a", "b"])
+    spool.remove(spool.oldest())
+    with pytest.raises(SpoolFull):
+        spool.put(parcel("large", 1 << 20), ["c"])
+    spool.close()
+    again = Spool(tmp_path / "spool", 256 << 10)
+    assert [again.took(key) for key in "abc"] == [True, True, False]
+    for number in range(300):
+        again.put(parcel(str(number), 1), [f"{number}.jpg"])
+        again.remove(again.oldest())
+    assert [again.took(key) for key in ("a", "30.jpg", "50.jpg", "299.jpg")] == [False, False, True, True], "the last 262"
 
 
 @pytest.fixture
@@ -265,13 +288,16 @@ def test_an_unreadable_video_is_one_line(tmp_path):
     pytest.importorskip("av", reason="needs PyAV: pip install av")
     (tmp_path / "film.mp4").write_bytes(b"no video" * 100)
     for name in (str(tmp_path / "film.mp4"), "/dev/video99"):
+        found = list(sources.sources([name, __file__], False, 1, None))
+        assert names(found) == [name, __file__], "what comes after it is not lost"
         with pytest.raises(SpicError, match="not a readable video") as error:
-            list(sources.sources([name], False, 1, None))
+            found[0].load()
         assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("inputs,follow,every,message", [
-    (["nowhere.jpg"], False, 1, "no such picture"), ([__file__], True, 1, "--follow watches folders"), ([__file__], False, 2, "--every and --fps")])
+    (["nowhere.jpg"], False, 1, "no such picture"), ([__file__], True, 1, "--follow watches folders"),
+    ([__file__], False, 2, "--every and --fps")])
 def test_inputs_that_cannot_be_meant(inputs, follow, every, message):
     with pytest.raises(SpicError, match=message):
         sources.check(inputs, follow, every, None)
@@ -293,5 +319,6 @@ def test_the_summary_counts_what_was_answered(capsys):
     report.failure("three", "too small")
     summary = report.summary()
     assert (summary["answered"], summary["failed"], summary["payload_bytes"], summary["stream_bytes"]) == (2, 1, 200, 100)
-    assert summary["bpp"] == 8 * 200 / 2000 and summary["milliseconds"]["answer"]["p50"] == 20 and summary["milliseconds"]["cloud"]["p99"] == 3
+    assert summary["bpp"] == 8 * 200 / 2000
+    assert summary["milliseconds"]["answer"]["p50"] == 20 and summary["milliseconds"]["cloud"]["p99"] == 3
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -38,7 +38,8 @@ def test_what_the_manifest_says(exported):
     first, *late = bundle.points
     assert first.stages == ("stage0.onnx",) and all(point.stages == ("stage0.onnx", "stage1.onnx") for point in late)
     for point in bundle.points:
-        assert point.measured["pictures"] == 4 and point.measured["symbols_equal"] >= 0.9999 and point.measured["within_one_step"] == 1
+        assert point.measured["pictures"] == 4 and point.measured["symbols_equal"] >= 0.9999
+        assert point.measured["within_one_step"] == 1
         assert point.measured["payload_bytes"] > 5 and point.measured["same_answers"] == 1
     assert set(bundle.manifest.files) == {path.name for path in exported.iterdir()} - {MANIFEST}
     assert bundle.manifest.preparation.to_json() == Preparation(72, 64).to_json()
@@ -79,8 +80,10 @@ def test_a_zip_is_the_same_bundle(exported, tmp_path):
 
 def test_whole_numbers_and_the_cloud_half(exported, tmp_path, capsys):
     draw(tmp_path / "pictures", 8)
-    assert main(["--points", str(exported.parent / "dict.yaml"), "--benchmark", "mine", "--split_point", "late", "--compress_factor", "1",
-                 "--int8", "--cloud", "--data", str(tmp_path / "pictures"), "--pictures", "4", "--output", str(tmp_path / "b.zip")]) == 0
+    assert main(["--points", str(exported.parent / "dict.yaml"), "--benchmark", "mine", "--split_point", "late",
+                 "--compress_factor", "1",
+                 "--int8", "--cloud", "--data", str(tmp_path / "pictures"), "--pictures", "4", "--output",
+                 str(tmp_path / "b.zip")]) == 0
     assert "checked on 4 pictures" in capsys.readouterr().out
     (point,) = Bundle.open(tmp_path / "b.zip").points
     assert {point.decoder, point.back} == {"decoder_late_1.onnx", "back0.onnx"}

@@ -25,6 +25,14 @@ def test_what_an_edge_needs_loads_neither_torch_nor_a_compiler(module):
     assert not loaded(f"import {module}") & HEAVY
 
 
+@pytest.mark.parametrize("module", ["spic.protocol", "spic.datasets.pictures", "spic.edge.bundle", "spic.edge.runtime",
+                                    "spic.edge.command"])
+def test_the_edge_loads_no_torch_and_nothing_that_comes_with_it(module):
+    assert not loaded(f"import {module}") & {"torch", "torchvision", "triton", "numba", "scipy", "matplotlib", "yaml",
+                                             "omegaconf",
+                                             "safetensors", "onnxruntime", "urllib3", "av"}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["nonsense"]])
 def test_command_answers_before_it_loads_anything_heavy(words):
     code = f"from spic.cli import main\ntry: main({words})\nexcept SystemExit: pass"

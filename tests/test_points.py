@@ -60,6 +60,7 @@ def test_tables_of_other_kinds_lie_beside_the_shared_one(tmp_path):
 
 @pytest.mark.parametrize("old,new,message", [
     ("classification", "detection", "task must be one of"),
+    ("classification", "c" * 1000, "dict.yaml: c{120}.mine.S1.0: the task must be one of"),
     ("S1", "'a b'", "split point must be a name of letters"),
     ("0:", "x:", "compress factor must be a whole number"),
     ("0:", "true:", "compress factor must be a whole number"),

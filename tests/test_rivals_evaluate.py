@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from picture_cases import needs, photo
+from spic.curves.samples import Rows
 from spic.rivals import anatomy, cache, command, evaluate
 from spic.rivals import codecs
 from spic.rivals.codecs import CODECS
@@ -120,6 +121,16 @@ def test_the_cache_keeps_a_row_per_image(tmp_path):
     (file,) = tmp_path.glob("jpeg-40-*.json")
     rows = json.loads(file.read_text())["rows"]
     assert len(rows) == 7 and set(anatomy.Parts._fields) <= set(rows[0]) and rows[0]["top1"] == 1
+
+
+def test_rows_of_a_rival_have_the_form_of_those_of_points(tmp_path):
+    """What intervals need: the same columns and pictures as val.py writes, adding up to the record's own numbers."""
+    (made,) = run(PixelRival(Pictures(), Brightness()), ["jpeg"], qualities={"jpeg": [40]}, per_image=tmp_path / "rows")
+    assert [file.name for file in (tmp_path / "rows").iterdir()] == ["jpeg_40.csv"]
+    samples = Rows([tmp_path]).of(made)
+    assert samples.names == tuple(map(str, range(7))) and samples.own.sum() == samples.plain.sum() == 7
+    assert 8 * samples.payload.mean() / 24**2 == pytest.approx(made.bpp)
+    assert 8 * samples.wire.mean() / 24**2 == pytest.approx(made.bpp_wire)
 
 
 @needs("jpeg2000")

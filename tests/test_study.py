@@ -83,6 +83,18 @@ def test_a_number_never_stands_for_two_trainings(tmp_path):
         plan.note(tmp_path, plan.trials("scenes"))
 
 
+def test_a_curve_s_name_may_say_its_distortion(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text(TINY.replace("estimators: {table: 1}", "estimators: {table: 1, gaussian+mae: 2, table+mae@fc: 1}"))
+    found = {trial.estimator: trial for trial in plan.trials("tiny", ["US1"], path=file)}
+    options = {name: (trial.job.options.rate, trial.job.options.distortion) for name, trial in found.items()}
+    assert options == {"table": ("table", "distill"), "gaussian+mae": ("gaussian", "mae"), "table+mae@fc": ("table", "mae@fc")}
+    assert len({trial.job.key for trial in plan.trials("tiny", path=file)}) == len(plan.trials("tiny", path=file))
+    file.write_text(TINY.replace("estimators: {table: 1}", "estimators: {table+mse: 1}"))
+    with pytest.raises(SpicError, match="unknown distortion 'mse'"):
+        plan.trials("tiny", path=file)
+
+
 def test_a_seed_named_twice_is_trained_once():
     assert plan.trials("scenes", ["S1/l1"], [1, 1]) == plan.trials("scenes", ["S1/l1"], [1])
 
@@ -210,7 +222,7 @@ def test_nothing_to_measure_or_to_report_is_an_error(tmp_path, capsys):
         assert run(tmp_path, "measure", *words) == 2
         assert f"no points of {words[1]}" in capsys.readouterr().err
     (tmp_path / "page.md").write_text("<!-- study: deeper x -->\n<!-- end -->\n")
-    assert run(tmp_path, "report", "--output", str(tmp_path / "page.md")) == 2
+    assert run(tmp_path, "report", "--output", str(tmp_path / "page.md"), "--figures", str(tmp_path)) == 2
     assert "nothing was measured there" in capsys.readouterr().err
 
 
@@ -374,11 +386,11 @@ def test_only_named_blocks_of_the_page_change():
                               "| --- | --- |\n| 1 |  |\n")
     assert changed.endswith("b\n<!-- study: cost x-y -->\n**holds**: 1\n<!-- end -->\n")
     assert [row["x-y"] for row in summary(changed)] == [FAILS, HOLDS]
-    assert summary(changed)[1]["claim"] == "d. bottlenecks are cheap"
+    assert summary(changed)[1]["claim"] == TITLES["cost"]
     assert table(summary(changed)).splitlines()[0] == "| claim | x-y |"
 
 
 def test_the_shipped_page_has_a_place_for_every_claim():
     page = (ROOT / "docs" / "reproduction.md").read_text()
-    assert len(summary(page)) == len(CLAIMS) == len(TITLES)
+    assert len(summary(page)) == len(TITLES) and set(TITLES) - set(CLAIMS) == {"topologies"}
     assert "<!-- study: audit -->" in page and "<!-- study: summary -->" in page

@@ -120,8 +120,8 @@ def test_the_peak_is_that_of_the_most_bits(tmp_path, gains, verdict):
 def test_layers_are_compared_with_their_neighbours(tmp_path, gains, verdict):
     mine = Measured(tmp_path, "mine", "classification")
     for seed in range(3):
-        for layer, gain in zip(("fc", "layer4.1"), gains):
-            put(mine.runs, "trained", "rans-shared", f"US1 table+mae@{layer}", scaled(1, gain), seed=seed)
+        for layer, gain in zip(("mae", "mae@layer4.1"), gains):
+            put(mine.runs, "trained", "rans-shared", f"US1 table+{layer}", scaled(1, gain), seed=seed)
     finding = papers.matching(mine)
     assert finding.verdict == verdict and "fc against layer4.1" in finding.sentence
 

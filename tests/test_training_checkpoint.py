@@ -42,6 +42,14 @@ def test_a_checkpoint_restores_its_parts(run):
     assert torch.equal(exp_avg, saved["optimizer"].state[saved["network"].weight]["exp_avg"])
 
 
+def test_moments_whose_numbers_share_a_place_in_memory_can_be_gone_on_with(run):
+    rewrite(run, lambda s: moments(s).update(exp_avg=torch.zeros(1).expand(2, 3)))
+    restored = parts()
+    run.restore(**restored)
+    restored["network"](torch.randn(4, 3)).sum().backward()
+    restored["optimizer"].step()
+
+
 @pytest.mark.parametrize("change", [
     lambda s: [1], lambda s: {}, lambda s: s.pop("done") and None, lambda s: s.pop("parts") and None,
     lambda s: s.update(identity=["step"]), lambda s: s.update(identity=None), lambda s: s.update(parts=[1]),

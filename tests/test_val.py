@@ -13,9 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from spic.coding.tables import KINDS
+from spic.curves.samples import Rows
 from spic.files import record_checksums
 from spic.networks.narrow import resnet50
 from spic.points import ROOT
+from spic.record import read_results
 from spic.val import main
 
 KEYS = {"task", "benchmark", "split_point", "compress_factor", "coder", "device", "images", "bpp", "bpp_wire", "scores",
@@ -45,6 +47,12 @@ def test_the_command_of_the_readme(folder, task, tmp_path):
         table = list(csv.DictReader(file))
     assert len(table) == 10
     assert sum(int(row["payload_bytes"]) for row in table) == result["bytes_per_image"] * 10
+    (record,) = read_results([output]).records
+    samples = Rows([tmp_path]).of(record)
+    for summands, scores in ((samples.own, record.scores), (samples.plain, record.baseline)):
+        first = record.of.scores[0].key
+        assert record.of.score_of_sums(summands.sum(0), 10) == pytest.approx(scores[first]), "any images can be scored again"
+    assert samples.wire.mean() / samples.payload.mean() == pytest.approx(record.bpp_wire / record.bpp)
 
 
 def test_several_points_are_told_in_one_table(tmp_path, capsys):

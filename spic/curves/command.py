@@ -22,7 +22,7 @@ from spic.curves import factors, paper, summaries
 from spic.curves.bootstrap import Bootstrap
 from spic.curves.comparison import ANSWER, RATES, Comparison, compare, read
 from spic.curves.figure import draw, rendered
-from spic.curves.redraw import read_csv
+from spic.curves.redraw import read_csv, read_notes
 from spic.curves.samples import Rows
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
@@ -98,7 +98,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_redraw(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("csv", nargs="+", type=Path, help="NAME.csv of figures; NAME.png and NAME.svg are drawn anew")
+    verb.add_argument("csv", nargs="+", type=Path, help="NAME.csv of figures, which are drawn anew, and their tables with them")
     _add_title(verb)
 
 
@@ -198,8 +198,8 @@ def run(args: argparse.Namespace) -> None:
 
 def redraw(args: argparse.Namespace) -> None:
     for path in args.csv:
-        comparison = dataclasses.replace(read_csv(path), title=args.title)
-        _write_parts(path.with_suffix(""), _pictures(comparison))
+        comparison = dataclasses.replace(read_csv(path), title=args.title, notes=read_notes(path.with_suffix(".txt")))
+        write_figure(comparison, path.with_suffix(""))
 
 
 def redraw_paper(args: argparse.Namespace) -> None:
@@ -249,6 +249,6 @@ VERBS = {
     "links": (links, _add_table, "time to answer over links of 50 kbit/s to 100 Mbit/s"),
     "cost": (cost, _add_table, "bits, accuracy and edge cost of every point"),
     "run": (run, _add_run, "measure all points and rivals, then draw the figure; what is done already is kept"),
-    "redraw": (redraw, _add_redraw, "draw figures anew from their own CSV files"),
+    "redraw": (redraw, _add_redraw, "draw figures anew from their own CSV files, tables and captions, too"),
     "paper": (redraw_paper, _add_folder, "the paper's four figures, from the numbers read off them"),
 }

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from spic.curves.bjontegaard import bound_at, rate_at
 from spic.curves.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap, Interval, interval
-from spic.curves.comparison import ANSWER, OURS, RATES, RIVAL, Comparison, Curve
+from spic.curves.comparison import ANSWER, OURS, RATES, RIVAL, Comparison, Curve, Point
+from spic.tasks import TASKS
 
 CHEAPEST = "the rival with the fewest bits"
 COLUMNS = {"bpp": "times fewer bits, payload", "bpp_wire": "times fewer bits, all bytes"}
@@ -37,6 +38,8 @@ def needed(curve: Curve, accuracy: float, rate: str) -> tuple[float, bool]:
 
 def ratio_text(ours: Curve, rivals: Sequence[Curve], accuracy: float, rate: str) -> str:
     """Of how many times fewer bits, in words where a curve does not reach the accuracy."""
+    if not ours.counted_in(rate).drawable():
+        return "not measured"
     ratio, loose = ratio_of(ours, rivals, accuracy, rate)
     if math.isnan(ratio):
         return "not reached"
@@ -90,5 +93,12 @@ def accuracies(comparison: Comparison, bootstrap: Bootstrap) -> Table:
             rows.append({"curve": curve.name, "setting": point.setting, "bpp": f"{point.bpp:.4g}",
                          unit.key: number(point.accuracy), "95 %": interval(own).text(number),
                          "above uncompressed": f"{point.accuracy - comparison.baseline:+.{unit.digits}f}",
-                         "95 %, above": interval(own - plain).text(lambda value: f"{value:+.{unit.digits}f}")})
+                         "95 %, above": interval(own - plain).text(lambda value: f"{value:+.{unit.digits}f}"),
+                         **_other_scores(comparison, point)})
     return rows
+
+
+def _other_scores(comparison: Comparison, point: Point) -> dict[str, str]:
+    """What else the task scores, such as top-5."""
+    others = [score for score in TASKS[comparison.task].scores if score.key != comparison.unit.key]
+    return {score.key: f"{point.mean(lambda record: record.scores.get(score.key, math.nan)):.{score.digits}f}" for score in others}

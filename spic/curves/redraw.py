@@ -25,6 +25,15 @@ def read_csv(path: Path) -> Comparison:
         raise SpicError(f"{path}: not the CSV of a figure's points ({error!r}); name the NAME.csv of a figure") from None
 
 
+def read_notes(path: Path) -> tuple[str, ...]:
+    """The remarks at the head of a figure's NAME.txt, before its first table; none where there is no such file."""
+    if not path.exists():
+        return ()
+    paragraphs = path.read_text().split("\n\n")
+    tables = [number for number, text in enumerate(paragraphs) if text.split()[:2] == ["curve", "bpp"]]
+    return tuple(paragraphs[:tables[0]]) if tables else ()
+
+
 def _comparison(rows: list[dict]) -> Comparison:
     first = rows[0]
     scores = [score.key for score in (*TASKS[first["task"]].scores, AGREEMENT)]

@@ -153,8 +153,10 @@ class NumpyPreparation:
         """
         shorter, longer = sorted(image.size)
         sides = (self.resize, int(self.resize * longer / shorter))
-        scaled = image.resize(sides if image.width <= image.height else sides[::-1], FILTERS[interpolation or self.interpolation])
-        left, top = (round((side - self.crop) / 2) if side >= self.crop else -((self.crop - side) // 2) for side in scaled.size)
+        scaled = image.resize(sides if image.width <= image.height else sides[::-1],
+                              FILTERS[interpolation or self.interpolation])
+        left, top = (round((side - self.crop) / 2) if side >= self.crop else -((self.crop - side) // 2)
+                     for side in scaled.size)
         return scaled.crop((left, top, left + self.crop, top + self.crop))
 
     def pixels(self, image: Image.Image) -> np.ndarray:
@@ -206,7 +208,8 @@ def preparation(entry) -> NumpyPreparation:
 def _valid(given: dict) -> bool:
     sides = all(isinstance(given[name], int) and 1 <= given[name] <= MOST_SIDE
                 for name in ("resize", "crop", "height", "width") if name in given)
-    numbers = all(isinstance(given[name], list) and len(given[name]) == 3 and all(isinstance(v, (int, float)) for v in given[name])
+    numbers = all(isinstance(given[name], list) and len(given[name]) == 3
+                  and all(isinstance(v, (int, float)) for v in given[name])
                   for name in ("mean", "std"))
     return sides and numbers and all(given["std"]) and isinstance(given["interpolation"], str) \
         and given["rounding"] in (FLOAT32, FLOAT64)

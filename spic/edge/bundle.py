@@ -91,14 +91,17 @@ class Manifest:
     def from_json(cls, data) -> Manifest:
         """SpicError where it is no manifest, or one of a later format."""
         _require(isinstance(data, dict) and _whole(data.get("format")), "not the manifest of a bundle")
-        _require(data["format"] <= FORMAT, f"of format {data['format']}, this program reads format {FORMAT}: update spic on the edge")
+        _require(data["format"] <= FORMAT,
+                 f"of format {data['format']}, this program reads format {FORMAT}: update spic on the edge")
         _require(set(data) == {"format", *cls.__dataclass_fields__}, f"unexpected or missing entries: {sorted(data)}")
         for name in ("benchmark", "task", "network", "weights"):
             _require(isinstance(data[name], str), f"{name}: must be a text")
         files = data["files"]
-        _require(isinstance(files, dict) and all(map(_is_file_entry, files.items())), "files: must name each file's SHA-256 and bytes")
+        _require(isinstance(files, dict) and all(map(_is_file_entry, files.items())),
+                 "files: must name each file's SHA-256 and bytes")
         _require(isinstance(data["versions"], dict), "versions: must name packages")
-        _require(isinstance(data["points"], list) and 0 < len(data["points"]) <= MAX_POINTS, "points: must be a list of some")
+        _require(isinstance(data["points"], list) and 0 < len(data["points"]) <= MAX_POINTS,
+                 "points: must be a list of some")
         points = tuple(_point(entry, files) for entry in data["points"])
         _require(len({point.name for point in points}) == len(points), "points: a name stands twice")
         own = {name: data[name] for name in ("benchmark", "task", "network", "weights", "versions")}
@@ -126,17 +129,19 @@ def _plain(name: str) -> bool:
 
 
 def _point(entry, files: Mapping) -> BundlePoint:
-    _require(isinstance(entry, dict) and set(entry) == set(BundlePoint.__dataclass_fields__), "points: unexpected or missing entries")
+    _require(isinstance(entry, dict) and set(entry) == set(BundlePoint.__dataclass_fields__),
+             "points: unexpected or missing entries")
     name = entry["name"]
     _require(isinstance(name, str) and 0 < len(name) < 500, "points: each must have a name")
-    _require(isinstance(entry["step"], (int, float)) and math.isfinite(entry["step"]) and entry["step"] > 0, f"{name}: step must be a number > 0")
+    _require(isinstance(entry["step"], (int, float)) and math.isfinite(entry["step"]) and entry["step"] > 0,
+             f"{name}: step must be a number > 0")
     _require(entry["coder"] in CODERS, f"{name}: unknown coder {entry['coder']!r}, there are {', '.join(CODERS)}")
     _require(isinstance(entry["shape"], list), f"{name}: shape must be a list")
     _require(bool(re.fullmatch("[0-9a-f]{64}", str(entry["digest"]))), f"{name}: digest must be a SHA-256")
     _require(isinstance(entry["stages"], list) and bool(entry["stages"]), f"{name}: stages must be a list of files")
     _require(isinstance(entry["measured"], dict), f"{name}: measured must be an object")
-    needed = [entry["table"], entry["encoder"], *entry["stages"]] + [entry[part] for part in ("decoder", "back") if entry[part] is not None]
-    for file in needed:
+    cloud = [entry[part] for part in ("decoder", "back") if entry[part] is not None]
+    for file in (entry["table"], entry["encoder"], *entry["stages"], *cloud):
         _require(isinstance(file, str) and file in files, f"{name}: {file!r} is not among the files")
     return BundlePoint(**entry | {"shape": checked_shape(entry["shape"]), "stages": tuple(entry["stages"])})
 
@@ -152,7 +157,8 @@ class Bundle:
         """A folder or .zip that ``spic export`` wrote; anything else is a SpicError of one line."""
         place = _place(path)
         try:
-            manifest = Manifest.from_json(json.loads(_read(path, place, MANIFEST, MAX_MANIFEST_BYTES), parse_constant=_no_number))
+            manifest = Manifest.from_json(json.loads(_read(path, place, MANIFEST, MAX_MANIFEST_BYTES),
+                                                     parse_constant=_no_number))
         except (ValueError, RecursionError) as error:
             raise SpicError(f"{path}: {MANIFEST}: not valid JSON ({reason(error)}); export it again") from None
         except SpicError as error:
@@ -172,8 +178,8 @@ class Bundle:
         expected = self.manifest.files[name]
         data = _read(self.path, self._place, name, expected["bytes"])
         if len(data) != expected["bytes"] or hashlib.sha256(data).hexdigest() != expected["sha256"]:
-            raise SpicError(f"{self.path}: {name} is truncated or altered (its SHA-256 differs from the manifest's); copy the "
-                            "bundle again, or export it again")
+            raise SpicError(f"{self.path}: {name} is truncated or altered (its SHA-256 differs from the manifest's); copy "
+                            "the bundle again, or export it again")
         return data
 
 
@@ -190,7 +196,8 @@ def _place(path: Path):
     try:
         return zipfile.Path(zipfile.ZipFile(path))
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise SpicError(f"{path}: neither a folder nor a readable .zip ({reason(error)}); `spic export` writes bundles") from None
+        raise SpicError(f"{path}: neither a folder nor a readable .zip ({reason(error)}); `spic export` writes "
+                        "bundles") from None
 
 
 def _read(path: Path, place, name: str, limit: int) -> bytes:
@@ -199,7 +206,8 @@ def _read(path: Path, place, name: str, limit: int) -> bytes:
         with (place / name).open("rb") as file:
             return file.read(limit + 1)[:limit + 1]
     except (FileNotFoundError, KeyError):
-        raise SpicError(f"{path}: holds no {name}, so it is no bundle, or not all of one; `spic export` writes bundles") from None
+        raise SpicError(f"{path}: holds no {name}, so it is no bundle, or not all of one; `spic export` writes "
+                        "bundles") from None
     except Exception as error:  # zipfile and zlib meet damaged archives with many kinds of exceptions
         raise SpicError(f"{path}: {name} cannot be read ({reason(error)}); copy the bundle again") from None
 

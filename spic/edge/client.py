@@ -1,4 +1,4 @@
-"""The edge's side of spic/protocol.py: one connection that is kept, every answer checked, every failure one of three kinds."""
+"""The edge's side of spic/protocol.py: one connection that is kept, each answer checked, each failure of one of three kinds."""
 
 from __future__ import annotations
 
@@ -51,14 +51,16 @@ class Client:
     token: None for servers without. ca: a file with the certificates to believe, None for the system's. insecure: send the
     token over a connection that is not encrypted. SpicError: no such address, an unsafe one."""
 
-    def __init__(self, server: str, token: str | None = None, timeout: float = 30.0, ca: Path | None = None, insecure: bool = False):
+    def __init__(self, server: str, token: str | None = None, timeout: float = 30.0, ca: Path | None = None,
+                 insecure: bool = False):
         try:
             import urllib3
         except ImportError:
             raise SpicError("urllib3 is not installed, and the edge needs it: pip install urllib3") from None
         self._urllib3, self._timeout = urllib3, timeout
         self.address = _address(urllib3, server)
-        if token and not insecure and self.address.startswith("http:") and urllib3.util.parse_url(self.address).host.strip("[]") not in LOOPBACK:
+        here = urllib3.util.parse_url(self.address).host.strip("[]") in LOOPBACK
+        if token and not insecure and not here and self.address.startswith("http:"):
             raise SpicError(f"{self.address}: the token would cross the network for all to read: use https, or --insecure")
         if ca is not None and not ca.is_file():
             raise SpicError(f"{ca}: no such file; --ca names certificates to believe, in PEM")
@@ -72,7 +74,8 @@ class Client:
         found = self._ask("POST", PREDICT, body, {"Content-Type": STREAM, IDEMPOTENCY_KEY: key})
         seconds = time.perf_counter() - start
         answers, spent = found.get("answers"), found.get("milliseconds", {})
-        if not isinstance(answers, list) or len(answers) != pictures or not all(isinstance(answer, dict) for answer in answers):
+        known = isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers)
+        if not known or len(answers) != pictures:
             raise Refused(f"{self.address}: answered something else than {pictures} answers; is it a spic cloud?")
         return Answered(answers, _total(spent), seconds)
 
@@ -92,8 +95,8 @@ class Client:
                              f"{_some(dict.fromkeys(entry['name'] for entry in theirs))}")
             differences = [_difference(header, entry) for entry in named]  # a point may be served with several coders
             if all(differences):
-                raise Denied(f"{self.address}: {header.point}: another {max(differences)[1]}; both sides need the same point, "
-                             "coder and table")
+                raise Denied(f"{self.address}: {header.point}: another {max(differences)[1]}; both sides need the same "
+                             "point, coder and table")
 
     def _points(self) -> list[dict]:
         points = self._ask("GET", POINTS).get("points")
@@ -121,15 +124,18 @@ class Client:
             parts.append(part)
             if size > MOST_ANSWER_BYTES or time.monotonic() > deadline:
                 response.close()
-                raise Away(f"{self.address}: the answer is over {MOST_ANSWER_BYTES >> 20} MiB, or took over {self._timeout:g} s")
+                raise Away(f"{self.address}: the answer is over {MOST_ANSWER_BYTES >> 20} MiB, or took over "
+                           f"{self._timeout:g} s")
         response.release_conn()
         return b"".join(parts)
 
     def _judged(self, response, found) -> dict:
         said = found.get("error") if isinstance(found, dict) else None
-        why = f"{self.address}: {response.status} {' '.join(str(said)[:300].split()) if said else response.reason or ''}".rstrip()
+        said = " ".join(str(said)[:300].split()) if said else response.reason or ""
+        why = f"{self.address}: {response.status} {said}".rstrip()
         if response.status in (401, 403):
-            raise Denied(f"{why}: the server refuses this token; give the right one in a file with --token_file, or in SPIC_TOKEN")
+            raise Denied(f"{why}: the server refuses this token; give the right one in a file with --token_file, or in "
+                         "SPIC_TOKEN")
         if response.status in _LATER:
             raise Away(why, self._retry_after(response))
         if response.status != 200:
@@ -148,7 +154,8 @@ class Client:
 
 def _difference(header: StreamHeader, entry: dict) -> tuple[int, str] | None:
     """The first thing in which a point of the server is another one (how far down the list, and both sides' words)."""
-    mine = (("coder", header.coder), ("table", header.table), ("shape", list(header.shape)), ("image_size", list(header.image_size)))
+    mine = (("coder", header.coder), ("table", header.table), ("shape", list(header.shape)),
+            ("image_size", list(header.image_size)))
     return next(((place, f"{what.replace('_', ' ')} there: {str(entry.get(what))[:80]}, here {value}")
                  for place, (what, value) in enumerate(mine) if entry.get(what) != value), None)
 
@@ -180,7 +187,8 @@ def _cause(error: BaseException) -> str:
 
 def _total(spent) -> float:
     """Milliseconds of all stages that the server names, or what it calls their total."""
-    numbers = {name: value for name, value in spent.items() if isinstance(value, (int, float))} if isinstance(spent, dict) else {}
+    named = spent.items() if isinstance(spent, dict) else ()
+    numbers = {name: value for name, value in named if isinstance(value, (int, float))}
     return float(numbers.get("total", sum(numbers.values())))
 
 

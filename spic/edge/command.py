@@ -38,32 +38,38 @@ FROM_TORCH = {"task": "classification", "benchmark": "scenes", "coder": "rans"}
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser("spic edge", description="Send pictures to a cloud, as the symbols of a split network, and take its answers.")
+    parser = Parser("spic edge", formatter_class=argparse.HelpFormatter,
+                    description="Send pictures to a cloud, as the symbols of a split network, and take its answers.")
     add = parser.add_argument
     add("bundle", metavar="BUNDLE", type=Path, help="what `spic export` wrote; or a dict.yaml, which runs by torch")
     add("server", metavar="SERVER", help="http://HOST[:PORT], https://HOST[:PORT], or HOST[:PORT]")
-    add("inputs", metavar="INPUT", nargs="*", help="pictures, folders, videos, cameras (/dev/video0); none: only what waits in the spool")
-    add("--split_point", nargs="+", metavar="NAME", help="only points cut there; None: all of the bundle, S1 of a dict.yaml")
-    add("--compress_factor", nargs="+", metavar="N", help="only points of these factors; None: all of the bundle, 0 of a dict.yaml")
+    add("inputs", metavar="INPUT", nargs="*", help="pictures, folders, videos, cameras such as /dev/video0 (default: none, "
+        "only what waits in the spool is sent)")
+    add("--split_point", nargs="+", metavar="NAME",
+        help="only points cut there (default: all of a bundle, S1 of a dict.yaml)")
+    add("--compress_factor", nargs="+", metavar="N",
+        help="only points of these factors (default: all of a bundle, 0 of a dict.yaml)")
     for name, value in FROM_TORCH.items():
-        add(f"--{name}", choices=CODERS if name == "coder" else None, help=f"of the points, with a dict.yaml; None: {value}")
-    add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml; None: the shipped or official one")
+        add(f"--{name}", choices=CODERS if name == "coder" else None,
+            help=f"of the points, with a dict.yaml (default: {value})")
+    add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml (default: the shipped or "
+        "official one)")
     add("--target_ms", type=_above_zero, help="take the best point that answers a picture in time, as the link is now")
     add("--budget_kbps", type=_above_zero, help="take the best point that keeps to so many kbit/s")
-    add("--batch", type=positive, default=1, help="pictures in a stream")
+    add("--batch", type=positive, default=1, help="pictures in a stream (default: %(default)s)")
     add("--follow", action="store_true", help="watch the folders for new pictures, for ever")
-    add("--every", type=positive, default=1, help="each so many frames of a video or camera")
-    add("--fps", type=_above_zero, help="at most so many frames a second of a video or camera")
-    add("--spool", type=Path, help="a file that keeps what waits while the server is away; None: memory")
-    add("--spool_mb", type=positive, default=64, help="what the spool may grow to")
-    add("--patience", type=_above_zero, help="seconds that the server may be away before this gives up; None: 60, for "
-        "cameras and --follow without end")
-    add("--timeout", type=_above_zero, default=30.0, help="seconds that one answer may take")
-    add("--token_file", type=Path, help=f"holds the server's token; None: the variable {TOKEN}, if it is set")
-    add("--ca", type=Path, help="certificates to believe, PEM; None: the system's")
+    add("--every", type=positive, default=1, help="each so many frames of a video or camera (default: %(default)s)")
+    add("--fps", type=_above_zero, help="at most so many frames a second of a video or camera (default: all)")
+    add("--spool", type=Path, help="a file that keeps what waits while the server is away (default: memory)")
+    add("--spool_mb", type=positive, default=64, help="what the spool may grow to (default: %(default)s)")
+    add("--patience", type=_above_zero, help="seconds that the server may be away before this gives up (default: 60; for "
+        "cameras and --follow without end)")
+    add("--timeout", type=_above_zero, default=30.0, help="seconds that one answer may take (default: %(default)s)")
+    add("--token_file", type=Path, help=f"holds the server's token (default: the variable {TOKEN}, if it is set)")
+    add("--ca", type=Path, help="certificates to believe, PEM (default: the system's)")
     add("--insecure", action="store_true", help="send the token over a connection that is not encrypted")
-    add("--threads", type=positive, help="of the network; None: one for each core, or OMP_NUM_THREADS")
-    add("--json", action="store_true", help="a JSON object for each picture, and one for the summary")
+    add("--threads", type=positive, help="of the network (default: OMP_NUM_THREADS, else one for each core)")
+    add("--json", action="store_true", help="print a JSON object for each picture, and one for the summary")
     return parser
 
 
@@ -110,7 +116,8 @@ def _run(args: argparse.Namespace) -> None:
         report.close()
         spool.close()
     if report.failed:
-        raise SpicError(f"{report.failed} of {report.failed + report.answered} pictures failed; the first: {report.first_failure}")
+        raise SpicError(f"{report.failed} of {report.failed + report.answered} pictures failed; the first: "
+                        f"{report.first_failure}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -138,7 +145,8 @@ def _tell_what_waits(spool: Spool, report: Report, error: SpicError) -> None:
     if not pictures:
         raise error
     if spool.path:
-        raise SpicError(f"{error}; {pictures} pictures wait in {spool.path}: `spic edge BUNDLE SERVER --spool {spool.path}` sends them")
+        raise SpicError(f"{error}; {pictures} pictures wait in {spool.path}: `spic edge BUNDLE SERVER --spool {spool.path}` "
+                        "sends them")
     while parcel := spool.oldest():
         for picture in parcel.pictures:
             report.failure(picture, str(error))
@@ -193,7 +201,8 @@ def _from_torch(args: argparse.Namespace) -> Half:
         points = importlib.import_module("spic.points")
         network = importlib.import_module("spic.edge.network")
     except ImportError as error:
-        raise SpicError(f"{args.bundle}: runs by torch, which is not complete here ({error.name or error}); give a bundle instead") from None
+        raise SpicError(f"{args.bundle}: runs by torch, which is not complete here ({error.name or error}); give a bundle "
+                        "instead") from None
     task, benchmark, coder = (getattr(args, name) or value for name, value in FROM_TORCH.items())
     chosen = points.select(points.load_points(args.bundle.resolve()), task, benchmark, args.split_point or ["S1"],
                            args.compress_factor or ["0"])
@@ -207,7 +216,8 @@ def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice
     if args.budget_kbps:
         return WithinBudget(points, coder.warm, args.budget_kbps)
     if len(points) > 1 and args.inputs:
-        raise SpicError(f"{args.bundle}: holds {len(points)} points ({', '.join(point.name for point in points)}): choose one with "
+        names = ", ".join(point.name for point in points)
+        raise SpicError(f"{args.bundle}: holds {len(points)} points ({names}): choose one with "
                         "--split_point and --compress_factor, or let --target_ms or --budget_kbps choose")
     return Fixed()
 
@@ -222,13 +232,15 @@ class Batch:
     number: int = 0
     names: list[str] = field(default_factory=list)
     coded: list[Coded] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     can_wait: bool = True
 
     def parcel(self, header: StreamHeader) -> Parcel:
         """The stream, under an id that stays the same however often it is sent."""
         payloads = [coded.payload for coded in self.coded]
-        return Parcel(str(uuid.uuid4()), write_stream(header, payloads), header.point, tuple(self.names), tuple(map(len, payloads)),
-                      tuple(coded.milliseconds for coded in self.coded), time.time())
+        times = tuple(coded.milliseconds for coded in self.coded)
+        return Parcel(str(uuid.uuid4()), write_stream(header, payloads), header.point, tuple(self.names),
+                      tuple(map(len, payloads)), times, time.time())
 
 
 def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sender: Sender, report: Report) -> None:
@@ -237,6 +249,8 @@ def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sen
     for picture in sources.sources(args.inputs, args.follow, args.every, args.fps):
         if picture is None:
             batch = _put(batch, coder, sender, report)
+            continue
+        if picture.key and sender.took(picture.key):
             continue
         if args.target_ms and picture.can_wait:
             sender.settle()
@@ -251,6 +265,7 @@ def _send_all(args: argparse.Namespace, coder: PictureCoder, choice: Choice, sen
         choice.used(number, len(coded.payload), sum(coded.milliseconds.values()))
         batch.number, batch.can_wait = number, picture.can_wait
         batch.names.append(picture.name)
+        batch.keys += [picture.key] if picture.key else []
         batch.coded.append(coded)
         if len(batch.names) == args.batch:
             batch = _put(batch, coder, sender, report)
@@ -261,7 +276,7 @@ def _put(batch: Batch, coder: PictureCoder, sender: Sender, report: Report) -> B
     """Hand a batch over, if there is anything in it; returns the next, empty one."""
     if batch.names:
         try:
-            sender.put(batch.parcel(coder.half.points[batch.number].header), batch.can_wait)
+            sender.put(batch.parcel(coder.half.points[batch.number].header), batch.can_wait, batch.keys)
         except SpoolFull as error:
             for name in batch.names:
                 report.failure(name, str(error))

@@ -46,7 +46,8 @@ class PictureCoder:
     def __call__(self, image: Image.Image, number: int) -> Coded:
         """UnreadableImage: too small. Other SpicErrors: see the half and the coder."""
         if min(image.size) < LEAST_SIDE:
-            raise UnreadableImage(f"a picture of {image.width}x{image.height} pixels is too small: at least {LEAST_SIDE} along each side")
+            raise UnreadableImage(f"a picture of {image.width}x{image.height} pixels is too small: at least {LEAST_SIDE} "
+                                  "along each side")
         times = [time.perf_counter()]
         prepared = self.half.preparation.array(image)
         times.append(time.perf_counter())

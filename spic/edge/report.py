@@ -21,7 +21,7 @@ PERCENTILES = (50, 95, 99)
 
 
 class Report:
-    """as_json: one JSON object a line instead of text. pixels: of the network's input. total: pictures, where it is known."""
+    """as_json: one JSON object a line instead of text. pixels: of the network's input. total: pictures, if it is known."""
 
     def __init__(self, as_json: bool, pixels: int, total: int | None = None):
         self.as_json, self.pixels = as_json, pixels
@@ -45,7 +45,8 @@ class Report:
                 self.payload_bytes += size
                 for stage, spent in times.items():
                     self.milliseconds[stage].append(spent)
-                row = {"picture": picture, "point": parcel.point, "stream": parcel.id, "place": place, "payload_bytes": size,
+                row = {"picture": picture, "point": parcel.point, "stream": parcel.id, "place": place,
+                       "payload_bytes": size,
                        "milliseconds": {stage: round(spent, 3) for stage, spent in times.items()}, "answer": answer}
                 self._say(row, f"{picture}: {told(answer)}  ({size} bytes, {times['answer']:.0f} ms)")
 
@@ -72,16 +73,21 @@ class Report:
     def summary(self) -> dict:
         """Counts, bytes, bits per pixel and percentiles of milliseconds, over the answered pictures."""
         pixels = max(1, self.answered) * self.pixels
-        stages = {stage: {f"p{p}": round(float(value), 3) for p, value in zip(PERCENTILES, np.percentile(spent, PERCENTILES))}
-                  for stage in STAGES if (spent := self.milliseconds.get(stage))}
+        stages = {stage: _percentiles(spent) for stage in STAGES if (spent := self.milliseconds.get(stage))}
         return {"answered": self.answered, "failed": self.failed, "seconds": round(time.monotonic() - self._start, 3),
-                "payload_bytes": self.payload_bytes, "stream_bytes": self.stream_bytes, "bpp": 8 * self.payload_bytes / pixels,
+                "payload_bytes": self.payload_bytes, "stream_bytes": self.stream_bytes,
+                "bpp": 8 * self.payload_bytes / pixels,
                 "wire_bpp": 8 * self.stream_bytes / pixels, "points": dict(self.points), "milliseconds": stages}
 
     def _say(self, row: dict, line: str) -> None:
         self._bar.update()
         tqdm.write(json.dumps(row) if self.as_json else line, file=sys.stdout)
         sys.stdout.flush()
+
+
+def _percentiles(spent: list[float]) -> dict[str, float]:
+    values = np.percentile(spent, PERCENTILES)
+    return {f"p{p}": round(float(value), 3) for p, value in zip(PERCENTILES, values)}
 
 
 def told(answer: dict) -> str:
@@ -105,7 +111,8 @@ def text(summary: dict) -> str:
         count = summary["answered"]
         lines += [f"payload {summary['payload_bytes'] / count:.1f} bytes a picture ({summary['bpp']:.5f} bpp), streams "
                   f"{summary['stream_bytes'] / count:.1f} ({summary['wire_bpp']:.5f} bpp)"]
-        lines += [f"  {name}: {pictures} pictures" for name, pictures in summary["points"].items()] if len(summary["points"]) > 1 else []
+        shares = summary["points"].items()
+        lines += [f"  {name}: {pictures} pictures" for name, pictures in shares] if len(shares) > 1 else []
         lines += [f"{'milliseconds':<14}" + "".join(f"{f'p{p}':>10}" for p in PERCENTILES)]
         lines += [f"  {stage:<12}" + "".join(f"{value:>10.2f}" for value in spent.values())
                   for stage, spent in summary["milliseconds"].items()]

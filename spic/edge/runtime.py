@@ -56,8 +56,8 @@ class OnnxHalf:
             raise SpicError(f"{self._bundle.path}: {point.name} does not run on this picture ({reason(error)}); export the "
                             "bundle again") from None
         if value.shape[1:] != point.header.shape or value.dtype != np.int32:
-            raise SpicError(f"{self._bundle.path}: {point.name} gives {value.dtype} {list(value.shape)}, its manifest says int32 "
-                            f"{[1, *point.header.shape]}: these are models of another network; export the bundle again")
+            raise SpicError(f"{self._bundle.path}: {point.name} gives {value.dtype} {list(value.shape)}, its manifest says "
+                            f"int32 {[1, *point.header.shape]}: these are models of another network; export the bundle again")
         return value
 
     def _session(self, name: str):
@@ -77,7 +77,8 @@ def session(model: bytes, threads: int, name: str):
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise SpicError(f"{name}: not a model that this onnxruntime ({onnxruntime.__version__}) runs ({reason(error)})") from None
+        version = onnxruntime.__version__
+        raise SpicError(f"{name}: not a model that this onnxruntime ({version}) runs ({reason(error)})") from None
 
 
 def _measured(point: BundlePoint) -> tuple[float, float]:
@@ -88,5 +89,6 @@ def _measured(point: BundlePoint) -> tuple[float, float]:
 def _table(bundle: Bundle, point: BundlePoint) -> FrequencyTable:
     table = FrequencyTable.from_bytes(bundle.read(point.table), f"{bundle.path}: {point.table}")
     if table.digest != point.digest:
-        raise SpicError(f"{bundle.path}: {point.table} is not the table that the manifest says of {point.name}; export it again")
+        raise SpicError(f"{bundle.path}: {point.table} is not the table that the manifest says of {point.name}; export it "
+                        "again")
     return table

@@ -27,7 +27,8 @@ PING_SECONDS = 5.0
 class Sender(threading.Thread):
     """patience: seconds that the server may be away once nothing else can be done; infinite for cameras."""
 
-    def __init__(self, client: Client, spool: Spool, report: Report, headers: Sequence[StreamHeader], patience: float, link: Link | None = None):
+    def __init__(self, client: Client, spool: Spool, report: Report, headers: Sequence[StreamHeader], patience: float,
+                 link: Link | None = None):
         super().__init__(name="spic-sender", daemon=True)
         self.client, self.spool, self.report, self.headers = client, spool, report, headers
         self.patience, self.link = patience, link
@@ -45,13 +46,14 @@ class Sender(threading.Thread):
         self.client.require(self.headers)
         self._checked = True
 
-    def put(self, parcel: Parcel, can_wait: bool) -> None:
-        """Into the spool, waiting for room where the source can wait. SpoolFull: no room; SpicError: sending has ended."""
+    def put(self, parcel: Parcel, can_wait: bool, keys: Sequence[str] = ()) -> None:
+        """Into the spool (see Spool.put), waiting for room where the source can wait. SpoolFull: no room; SpicError: sending
+        has ended."""
         while True:
             with self._changed:
                 self._raise_error()
                 try:
-                    self.spool.put(parcel)
+                    self.spool.put(parcel, keys)
                     self._changed.notify_all()
                     return
                 except SpoolFull:
@@ -71,6 +73,11 @@ class Sender(threading.Thread):
                 self._idle.set()
                 self._changed.wait(0.5)
                 self._idle.clear()
+
+    def took(self, key: str) -> bool:
+        """Whether this run or an earlier one has put the file of this key into the spool."""
+        with self._changed:
+            return self.spool.took(key)
 
     def waiting_bytes(self) -> int:
         with self._changed:

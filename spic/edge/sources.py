@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -18,29 +19,44 @@ from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError, reason
 
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".y4m", ".hevc", ".h264", ".h265")
+VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".y4m", ".hevc", ".h264",
+          ".h265")
 POLL_SECONDS = 0.5
 """How often a watched folder is looked at. A file counts once two looks saw the same of it: it is written to its end."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """name: its path, or VIDEO#frame. load: gives it as RGB, or a SpicError. can_wait: it is still there later."""
+    """name: its path, or VIDEO#frame. load: gives it as RGB, or a SpicError. can_wait: it is still there later. key: of a
+    file, changes when it does."""
 
     name: str
     load: Callable[[], Image.Image]
     can_wait: bool = True
+    key: str = ""
 
 
 def sources(inputs: Sequence[str], follow: bool, every: int, fps: float | None) -> Iterator[Picture | None]:
-    """All of the inputs in order; with ``follow`` the folders are watched after that, for ever."""
+    """All of the inputs in order; with ``follow`` the folders come last, and are watched for ever."""
     for text in inputs:
         if is_video(text):
-            yield from video(text, every, fps)
-        else:
-            yield from (_file(path) for path in files(text))
+            yield from _to_its_end(text, video(text, every, fps))
+        elif not (follow and Path(text).is_dir()):
+            yield from map(_file, files(text))
     if follow:
         yield from watch([Path(text) for text in inputs if Path(text).is_dir()])
+
+
+def _to_its_end(text: str, pictures: Iterator[Picture]) -> Iterator[Picture]:
+    """What cannot be read any more ends like a picture that cannot be loaded: the other inputs go on."""
+    try:
+        yield from pictures
+    except SpicError as error:
+        yield Picture(text, partial(_fail, error))
+
+
+def _fail(error: SpicError):
+    raise error
 
 
 def check(inputs: Sequence[str], follow: bool, every: int, fps: float | None) -> None:
@@ -74,7 +90,8 @@ def files(text: str) -> list[Path]:
     path = Path(text)
     if not path.is_dir():
         return [path]
-    return sorted(Path(parent) / name for parent, _, names in os.walk(path) for name in names if name.lower().endswith(PICTURES))
+    return sorted(Path(parent) / name for parent, _, names in os.walk(path) for name in names
+                  if name.lower().endswith(PICTURES))
 
 
 def _file(path: Path) -> Picture:
@@ -82,19 +99,18 @@ def _file(path: Path) -> Picture:
 
 
 def watch(folders: Sequence[Path], pause: Callable[[float], None] = time.sleep) -> Iterator[Picture | None]:
-    """New and changed picture files in folders, once they are written to their end; those already there do not count."""
-    known = _look(folders)
-    told = dict(known)
+    """The picture files in folders, and new and changed ones, each once it is written to its end."""
+    known: dict[Path, tuple[int, int]] = {}
+    told: dict[Path, tuple[int, int]] = {}
     while True:
-        yield None
-        pause(POLL_SECONDS)
         seen = _look(folders)
         for path, state in sorted(seen.items()):
             if told.get(path) != state and known.get(path) == state:
                 told[path] = state
-                yield _file(path)
-        known = seen
-        told = {path: state for path, state in told.items() if path in seen}
+                yield replace(_file(path), key=f"{path}\0{state}")
+        known, told = seen, {path: state for path, state in told.items() if path in seen}
+        yield None
+        pause(POLL_SECONDS)
 
 
 def _look(folders: Sequence[Path]) -> dict[Path, tuple[int, int]]:
@@ -135,4 +151,5 @@ def _frames(text: str) -> Iterator:
         with av.open(text, format="v4l2" if text.startswith("/dev/video") else None, timeout=(10.0, 10.0)) as container:
             yield from container.decode(video=0)
     except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
-        raise SpicError(f"{text}: not a readable video ({'no pictures in it' if isinstance(error, IndexError) else reason(error)})") from None
+        why = "no pictures in it" if isinstance(error, IndexError) else reason(error)
+        raise SpicError(f"{text}: not a readable video ({why})") from None

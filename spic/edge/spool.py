@@ -6,8 +6,10 @@ until it is answered, under the same id, and the server counts it once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ VERSION = 1
 _APPLICATION = 0x53504943  # "SPIC"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 MEMORY = ":memory:"
+BYTES_PER_FILE = 1000
+"""One file that was taken is remembered for so many bytes of the spool: a twentieth of it, at most."""
 
 
 class SpoolFull(SpicError):
@@ -47,7 +51,7 @@ class Spool:
     log). SpicError: no spool of ours, of a later version, or in use. To be used by one thread at a time."""
 
     def __init__(self, path: Path | None, most_bytes: int):
-        self.path, self._passed = path, 0
+        self.path, self._passed, self._remembered = path, 0, most_bytes // BYTES_PER_FILE
         try:
             self._database = sqlite3.connect(path or MEMORY, timeout=1, check_same_thread=False, isolation_level=None)
             self._open(most_bytes)
@@ -73,18 +77,29 @@ class Spool:
         run(f"PRAGMA user_version = {VERSION}")
         run("CREATE TABLE IF NOT EXISTS parcels (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, "
             "body BLOB NOT NULL, about TEXT NOT NULL)")
+        run("CREATE TABLE IF NOT EXISTS taken (number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL UNIQUE)")
         run("COMMIT")
         (page,) = run("PRAGMA page_size").fetchone()
         run(f"PRAGMA max_page_count = {max(16, most_bytes // page)}")
 
-    def put(self, parcel: Parcel) -> None:
-        """Append; SpoolFull where there is no room, and then nothing has changed."""
+    def put(self, parcel: Parcel, keys: Sequence[str] = ()) -> None:
+        """Append, and note that the files of these keys are taken; SpoolFull where there is no room, and then nothing has
+        changed."""
+        run = self._database.execute
         try:
-            self._database.execute("INSERT INTO parcels (id, body, about) VALUES (?, ?, ?)", (parcel.id, parcel.body, parcel.about()))
+            with self._database:  # both, or neither
+                run("BEGIN IMMEDIATE")
+                run("INSERT INTO parcels (id, body, about) VALUES (?, ?, ?)", (parcel.id, parcel.body, parcel.about()))
+                self._database.executemany("INSERT OR IGNORE INTO taken (key) VALUES (?)", ((_short(key),) for key in keys))
+                run("DELETE FROM taken WHERE number <= (SELECT max(number) FROM taken) - ?", (self._remembered,))
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _FULL:
                 raise SpicError(f"{self.path}: cannot be written ({error})") from None
             raise SpoolFull(f"the spool is full ({self.path or 'in memory'}: {error})") from None
+
+    def took(self, key: str) -> bool:
+        """Whether the file of this key was taken before, perhaps by an earlier run; of very many the oldest are forgotten."""
+        return self._database.execute("SELECT 1 FROM taken WHERE key = ?", (_short(key),)).fetchone() is not None
 
     def oldest(self) -> Parcel | None:
         """What is to be sent next; it stays until ``remove``."""
@@ -107,11 +122,17 @@ class Spool:
 
     def waiting(self) -> tuple[int, int]:
         """(pictures, bytes) that wait."""
-        rows = self._database.execute("SELECT length(body), about FROM parcels WHERE number > ?", (self._passed,)).fetchall()
+        rows = self._database.execute("SELECT length(body), about FROM parcels WHERE number > ?",
+                                      (self._passed,)).fetchall()
         return sum(len(json.loads(about)[1]) for _, about in rows), sum(size for size, _ in rows)
 
     def close(self) -> None:
         self._database.close()
+
+
+def _short(key: str) -> bytes:
+    """Of a path of any length."""
+    return hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).digest()
 
 
 def _parcel(number: int, key: str, body: bytes, about: str) -> Parcel:

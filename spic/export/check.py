@@ -64,22 +64,24 @@ class Comparison:
         received = self.road.cloud.receive([writer.frame(payload)])
         self.road.cloud.close(writer.end())
         if not (received.symbols.numpy() == symbols).all():
-            raise SpicError(f"{self.road.point.name}: the cloud decodes other symbols than the exported edge coded; please report "
-                            "this as a bug")
+            raise SpicError(f"{self.road.point.name}: the cloud decodes other symbols than the exported edge coded; please "
+                            "report this as a bug")
         return received.logits
 
     def result(self) -> dict:
         """For the manifest; scores in their own units, shares 0 to 1, bytes for a picture."""
         scores, alone = self.exported.result(), self.alone.result()
-        return {"pictures": self.pictures, "symbols_equal": self.equal / self.values, "within_one_step": self.near / self.values,
+        return {"pictures": self.pictures, "symbols_equal": self.equal / self.values,
+                "within_one_step": self.near / self.values,
                 "payload_bytes": self.payload_bytes / self.pictures, "same_answers": self.same_answers / self.answers,
                 "agreement": scores["agreement"], "scores": scores, "scores_of_torch": alone}
 
     def require_equal(self) -> None:
         """Refuse an export whose symbols are not torch's."""
         if self.equal < LEAST_EQUAL * self.values or self.near < self.values:
-            raise SpicError(f"{self.road.point.name}: only {100 * self.equal / self.values:.3f} % of the exported symbols are "
-                            f"those of torch ({100 * LEAST_EQUAL:.2f} % asked, the rest within one step), so nothing was written")
+            raise SpicError(f"{self.road.point.name}: only {100 * self.equal / self.values:.3f} % of the exported symbols "
+                            f"are those of torch ({100 * LEAST_EQUAL:.2f} % asked, the rest within one step), so nothing was "
+                            "written")
 
 
 @torch.inference_mode()

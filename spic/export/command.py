@@ -51,21 +51,24 @@ class Exported:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = Parser("spic export", description="Write the edge halves of operating points as ONNX, for an edge without torch.")
+    parser = Parser("spic export", formatter_class=argparse.HelpFormatter,
+                    description="Write the edge halves of operating points as ONNX, for an edge without torch.")
     add = parser.add_argument
-    add("--task", choices=TASKS, default="classification")
-    add("--benchmark", default=EMBEDDED, help="whose network and points")
-    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
-    add("--split_point", nargs="+", default=["S1"], help="S1 S2 ... or all; they share one front")
-    add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all")
-    add("--coder", choices=CODERS, default="rans")
-    add("--tables", choices=KINDS, default=SHARED)
-    add("--backbone_weights", type=Path, help="a state dict of the network; None: the shipped or official one")
+    add("--task", choices=TASKS, default="classification", help="default: %(default)s")
+    add("--benchmark", default=EMBEDDED, help="whose network and points (default: %(default)s)")
+    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
+    add("--split_point", nargs="+", default=["S1"], help="S1 S2 ... or all; they share one front (default: S1)")
+    add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
+    add("--coder", choices=CODERS, default="rans", help="default: %(default)s")
+    add("--tables", choices=KINDS, default=SHARED, help="the kind of frequency table (default: %(default)s)")
+    add("--backbone_weights", type=Path, help="a state dict of the network (default: the shipped or official one)")
     add("--output", type=Path, required=True, help="a FOLDER that is not there yet, or FILE.zip")
     add("--int8", action="store_true", help="the front in 8-bit whole numbers, calibrated on the pictures")
     add("--cloud", action="store_true", help="also the decoders and the backs, for clouds that serve ONNX")
-    add("--data", type=Path, help="folder of pictures to check on; None: training pictures of the scenes")
-    add("--pictures", type=positive, default=64, help="how many the export is checked on, and as many others calibrate")
+    add("--data", type=Path, help="folder of pictures to check on (default: training pictures of the scenes)")
+    add("--pictures", type=positive, default=64,
+        help="how many the export is checked on, and as many others calibrate (default: "
+        "%(default)s)")
     return parser
 
 
@@ -99,10 +102,12 @@ def export(points: Sequence[OperatingPoint], output: Path, *, coder: str = "rans
     files = _front(benchmark, stretches, _every_other(dataset, 1) if int8 else None)
     described = [entry for stage, stretch in enumerate(stretches) for road in stretch.roads
                  for entry in [_point(road, stage, stretches, files, cloud)]]
-    manifest = Manifest(benchmark.name, benchmark.task, benchmark.network, identity, int8, benchmark.preparation, tuple(described),
+    manifest = Manifest(benchmark.name, benchmark.task, benchmark.network, identity, int8, benchmark.preparation,
+                        tuple(described),
                         {name: entry_of(content) for name, content in files.items()}, _versions())
     checked = _check(benchmark, stretches, manifest, files, _every_other(dataset, 0) if int8 else dataset, cloud)
-    manifest = replace(manifest, points=tuple(replace(point, measured=found.result()) for point, found in zip(described, checked)))
+    measured = (replace(point, measured=found.result()) for point, found in zip(described, checked))
+    manifest = replace(manifest, points=tuple(measured))
     write(output, manifest, files)
     size = sum(map(len, files.values())) if output.is_dir() else output.stat().st_size
     return Exported(output, size, [(point.name, dict(point.measured)) for point in manifest.points])
@@ -111,7 +116,8 @@ def export(points: Sequence[OperatingPoint], output: Path, *, coder: str = "rans
 def open_pictures(benchmark: Benchmark, data: Path | None, limit: int) -> Dataset:
     """The pictures of a folder, labelled where its sub-folders are the classes, or of the benchmark's own training."""
     if data is not None:
-        return open_folder(data, benchmark.preparation, benchmark.num_classes if benchmark.task == "classification" else None, limit, "train")
+        classes = benchmark.num_classes if benchmark.task == "classification" else None
+        return open_folder(data, benchmark.preparation, classes, limit, "train")
     if benchmark.source is None:
         raise SpicError(f"{benchmark.name}: say with --data DIR on which pictures the export is to be checked")
     return benchmark.source.open(None, benchmark.source.exported, limit)
@@ -139,8 +145,8 @@ class _Part(Dataset):
 def _require_splits(benchmark: Benchmark, points: Sequence[OperatingPoint]) -> None:
     for point in points:
         if benchmark.adapter(point) is not Whole:
-            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
-                            "another split point")
+            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; "
+                            "choose another split point")
 
 
 def _versions() -> dict[str, str]:
@@ -179,7 +185,8 @@ def _point(road: Road, stage: int, stretches: list[Stretch], files: dict[str, by
         files[decoder] = models.decoder_model(road)
         files[back] = files.get(back) or models.back_model(road)
     stages = tuple(models.stage_name(number) for number in range(stage + 1))
-    return BundlePoint(point.name, point.step, edge.coder.name, edge.table.digest, tuple(edge.expected.shape), table, stages, encoder,
+    return BundlePoint(point.name, point.step, edge.coder.name, edge.table.digest, tuple(edge.expected.shape), table,
+                       stages, encoder,
                        decoder, back)
 
 
@@ -218,14 +225,17 @@ def _check_cloud(bundle: Bundle, found: list[Comparison]) -> None:
 
 
 def text(done: Exported) -> str:
-    """A table: what the export costs at each point."""
-    scores = list(dict.fromkeys(key for _, found in done.rows for key in found["scores"]))
-    rows = [("point", "symbols equal", "within a step", "bytes", "same answers", *scores, *(f"{key} (torch)" for key in scores))]
+    """A table within 80 columns: what the export costs at each point."""
+    task, benchmark, *_ = done.rows[0][0].split("/")
+    score = TASKS[task].accuracy(done.rows[0][1]["scores"])
+    rows = [("point", "equal %", "one step %", "bytes", "same %", f"{score.key} ONNX", f"{score.key} torch")]
     for name, found in done.rows:
-        rows.append((name, f"{100 * found['symbols_equal']:.3f} %", f"{100 * found['within_one_step']:.3f} %",
-                     f"{found['payload_bytes']:.1f}", f"{100 * found['same_answers']:.2f} %",
-                     *(f"{found[which][key]:.2f}" for which in ("scores", "scores_of_torch") for key in scores)))
+        shares = (f"{100 * found[key]:.3f}" for key in ("symbols_equal", "within_one_step"))
+        scores = (score.text(found[which][score.key]) for which in ("scores", "scores_of_torch"))
+        rows.append(("/".join(name.split("/")[2:]), *shares, f"{found['payload_bytes']:.1f}",
+                     f"{100 * found['same_answers']:.2f}", *scores))
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    pictures = done.rows[0][1]["pictures"]
-    return "\n".join([*lines, f"{done.path}: {done.bytes / 1e6:.1f} MB, checked on {pictures} pictures"])
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return "\n".join([f"{task}, {benchmark}: symbols equal to torch's, or within one step; answers that are the same",
+                      *lines,
+                      f"{done.path}: {done.bytes / 1e6:.1f} MB, checked on {done.rows[0][1]['pictures']} pictures"])

@@ -128,7 +128,8 @@ def quantised(model: bytes, inputs: Iterable[np.ndarray], what: str) -> bytes:
         prepared, whole = (str(Path(folder) / name) for name in ("prepared.onnx", "whole.onnx"))
         try:
             quant_pre_process(onnx.load_from_string(model), prepared, skip_symbolic_shape=True)
-            quantize_static(prepared, whole, _Reader(inputs), QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+            quantize_static(prepared, whole, _Reader(inputs), QuantFormat.QDQ, per_channel=True,
+                            activation_type=QuantType.QUInt8,
                             weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax)
         except Exception as error:
             raise SpicError(f"{what}: onnxruntime cannot quantise it ({reason(error)}); export without --int8") from None

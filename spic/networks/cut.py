@@ -340,18 +340,19 @@ def _shares(traced: fx.GraphModule, front: set[fx.Node]) -> bool:
     return False
 
 
-def answers(back: Half) -> Half:
+def answers(back: Half, layer: str | None = None) -> Half:
     """A module (same parameters) feature -> (logits, hidden), for training against the uncompressed network's answers.
 
-    hidden: what the last layer with parameters takes that every path goes through; None where there is none. logits: what
+    hidden: what ``layer`` gives, a node or module behind the cut; where none is named, what the last layer with parameters
+    takes that every path goes through, None where there is none. logits: what
     that layer gives where only resizing follows (DeepLabV3: before the resizing to the picture, so a window of the feature
     is served too), else the network's answer.
     """
     chain = [node for node in passed_by_all(back.graph) if parameters_of(back, [node])]
-    layer = chain[-1] if chain else None
-    sources = [source for source in layer.all_input_nodes if source.meta["content"]] if layer else []
-    hidden = sources[0] if len(sources) == 1 else None
-    logits = layer if layer and _only_resized(back, layer) else output_of(back.graph)
+    last = chain[-1] if chain else None
+    sources = [source for source in last.all_input_nodes if source.meta["content"]] if last else []
+    hidden = find(back, layer) if layer else sources[0] if len(sources) == 1 else None
+    logits = last if last and _only_resized(back, last) else output_of(back.graph)
     return _giving(back, logits, hidden)
 
 

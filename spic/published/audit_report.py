@@ -17,6 +17,8 @@ _TABLE4 = {"classification": (0.57, 25.55, 0.02), "segmentation": (0.34, 42.01, 
 """The paper's Table 4: millions of parameters of the bottleneck and of the network, and the share in percent as printed."""
 _IMAGENET = {1281167: "training", 1281167 + 50000: "training and validation", 50000: "validation"}
 
+SAVED = "rANS saves"
+"""Begins the sentence that the study repeats beside its own symbols."""
 _HEAD = ("| point | symbols | images counted | entropy bits/symbol | Huffman bits/symbol | entropy bpp | rANS bpp | "
          "Huffman bpp | wasted | figure bpp | figure/table |")
 
@@ -64,6 +66,9 @@ def _rates(audits: list[PointAudit]) -> Iterator[str]:
     yield (f"rANS needs {mean(overhead):.2f} bytes per image above the entropy on average over the {len(audits)} "
            f"tables ({max(overhead):.2f} at most); the Huffman code needs {min(over_rans):.3f} to {max(over_rans):.2f} "
            "times the bits of rANS.")
+    saved = [1 - 1 / times for times in over_rans]
+    yield (f"{SAVED} {mean(saved):.0%} of the Huffman code's bits in the mean over the published tables, "
+           f"{median(saved):.0%} in the median, {max(saved):.0%} at most.")
 
 
 def _symbols(audits: list[PointAudit]) -> Iterator[str]:

@@ -171,5 +171,5 @@ def matching(measured: Measured) -> Finding:
 
 
 def _matched(layer: str) -> str:
-    """Name of a curve in study.yaml: the estimator, and what is matched."""
-    return f"table+mae@{layer}"
+    """Name of a curve in study.yaml: the estimator, and what is matched; the last layer gives the logits."""
+    return "table+mae" if layer == LAYERS[0] else f"table+mae@{layer}"

@@ -17,16 +17,18 @@ from spic.errors import SpicError
 from spic.files import write_json
 from spic.training.grid import curve_of
 from spic.training.jobs import Job
+from spic.training.distortion import matched
 from spic.training.rate import ESTIMATORS
 
 STUDY_FILE = Path(__file__).with_name("study.yaml")
 TRIALS = "trials.json"
-MOST_SEEDS, MOST_LAMBDAS = 10, 100
+MOST_SEEDS, MOST_LAMBDAS, MOST_ESTIMATORS = 10, 100, 100
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training. ``place``: of its lambda in the row; trials of equal place make one point with error bars."""
+    """One training. estimator: its name in the row, with the distortion where that is not the usual one (``table+mae``).
+    place: of its lambda in the row; trials of equal place make one point with error bars."""
 
     job: Job
     estimator: str
@@ -66,14 +68,21 @@ def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -
     multipliers = row.pop("estimators")
     if not 0 <= seed < MOST_SEEDS or len(row["lambdas"]) > MOST_LAMBDAS:
         raise SpicError(f"{STUDY_FILE.name}: at most {MOST_LAMBDAS} lambdas, and seeds from 0 to {MOST_SEEDS - 1}")
-    for estimator, multiplier in multipliers.items():
-        if estimator not in ESTIMATORS:
-            raise SpicError(f"{STUDY_FILE.name}: unknown estimator {estimator!r}; there are: {', '.join(ESTIMATORS)}")
-        first = (list(ESTIMATORS).index(estimator) * MOST_SEEDS + seed) * MOST_LAMBDAS
-        curve = curve_of(task, benchmark, split_point, {**row, "lambdas": [multiplier * x for x in row["lambdas"]],
-                                                        "rate": estimator, "seed": seed, "first": first})
+    for place, (name, multiplier) in enumerate(multipliers.items()):
+        rate, _, distortion = name.partition("+")
+        if rate not in ESTIMATORS:
+            raise SpicError(f"{STUDY_FILE.name}: unknown estimator {rate!r}; there are: {', '.join(ESTIMATORS)}")
+        number = MOST_ESTIMATORS + place if distortion else list(ESTIMATORS).index(rate)
+        first = (number * MOST_SEEDS + seed) * MOST_LAMBDAS
+        curve = curve_of(task, benchmark, split_point, {**row, "lambdas": [multiplier * x for x in row["lambdas"]], "rate": rate,
+                                                        "distortion": _checked(distortion), "seed": seed, "first": first})
         for job in curve.jobs():
-            yield Trial(job, estimator, seed, job.factor - first)
+            yield Trial(job, name, seed, job.factor - first)
+
+
+def _checked(distortion: str) -> str | None:
+    """None where a curve's name says nothing of it."""
+    return matched(distortion) and distortion if distortion else None
 
 
 def note(root: Path, planned: Iterable[Trial]) -> None:

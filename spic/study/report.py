@@ -104,7 +104,9 @@ def _audit(catalogue: Path) -> dict[str, str]:
     except SpicError as error:
         print(f"note: the audit is left as it stands ({error})")
         return {}
-    return {"audit": "".join(f"{line}\n" for line in text.splitlines() if line.startswith("- "))}
+    sentences = [line for line in text.splitlines() if line.startswith("- ")]
+    saved = [line for line in sentences if line.startswith(f"- {audit_report.SAVED}")]
+    return {"audit": "".join(f"{line}\n" for line in sentences), "published-tables": "".join(f"{line}\n" for line in saved)}
 
 
 def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:

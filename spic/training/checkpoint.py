@@ -102,6 +102,8 @@ def _load_optimizer(optimizer: Optimizer, stored: dict) -> None:
                                                     if not _alike(value, samples[name], parameter)}
         if wrong:
             raise ValueError(f"{sorted(map(str, wrong))[0]} is missing, unknown, of another kind or shape, or no number")
+        for name, value in moments.items():  # a file can make several numbers of one place in memory: no step could be taken
+            moments[name] = value.clone() if isinstance(value, Tensor) else value
 
 
 def _alike(value, sample, parameter: Tensor) -> bool:

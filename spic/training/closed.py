@@ -8,7 +8,7 @@ is scaled so that a change by 1 moves the logits by 1 (Euclidean, the classes' m
 
 Behind the last layer but one this is the projection on the singular directions of the layer's weights. There the form
 "rectified" does with far less, since of a thousand logits few say anything: each logit is a direction of its own (their mean
-taken off), and only what rises above a threshold is sent; the rest are taken for what they are on average.
+taken off), and only what rises further above its average than a threshold is sent; the rest are taken for what they are on average.
 
 Source of the method: transform coding with a weighted error (Gersho and Gray, Vector Quantization and Signal Compression, 1992, ch. 8).
 """
@@ -34,7 +34,7 @@ PICTURES, PROBES = 256, 8
 MOST_NUMBERS = 1 << 28  # of derivatives, kept in memory
 ROUNDING = 1e-4  # of the largest logit: a smaller difference is none
 RIDGE = 1e-4
-SENT = 16  # logits of a picture, on average, by the form rectified
+SENT = 32  # logits of a picture, on average, by the form rectified
 LEAST_SCALE = 1e-3  # of the largest: what the logits do not feel at all is coded as 0 whatever its scale
 LEAST_VARIANCE = 1e-7  # of the largest: directions below it carry nothing
 
@@ -78,7 +78,7 @@ def find_directions(data: FeatureSet, back: fx.GraphModule, form: str = LINEAR, 
     elif affine and lowest[0].numel() == 1:
         encoder = slopes[:, :, 0, 0] / math.sqrt(len(slopes))
         decoder, scale = torch.linalg.pinv(encoder.double(), rtol=ROUNDING).float(), torch.ones(len(slopes), 1, 1)
-        offset = (_threshold(back, data) - _logits(back, planes.close(mean[None]))[0] + encoder @ lowest[:, 0, 0])[:, None, None]
+        offset = (_threshold(back, data, planes.close(mean[None])) + encoder @ lowest[:, 0, 0])[:, None, None]
     else:
         raise SpicError(f"the form {form} codes the network's answers, and behind this cut more follows than one linear layer; "
                         f"use the form {LINEAR}, or a later cut")
@@ -121,9 +121,9 @@ def _logits(back: fx.GraphModule, feature: Tensor) -> Tensor:
     return logits - logits.mean(1, keepdim=True)
 
 
-def _threshold(back: fx.GraphModule, data: FeatureSet) -> float:
-    """Above it rise ``SENT`` logits of a picture on average, or half of them where there are few."""
-    logits = torch.cat([_logits(back, part) for part in data.features[: BATCH * 32].split(BATCH)])
+def _threshold(back: fx.GraphModule, data: FeatureSet, mean: Tensor) -> float:
+    """Further than that ``SENT`` logits of a picture rise above those of the mean feature, or half of them where there are few."""
+    logits = torch.cat([_logits(back, part) for part in data.features[: BATCH * 32].split(BATCH)]) - _logits(back, mean)
     count = round(len(logits) * min(SENT, logits.shape[1] / 2))
     return float(logits.flatten().topk(count).values[-1])
 

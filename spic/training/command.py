@@ -21,9 +21,9 @@ from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
 from spic.coding.tables import KINDS
 from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
 from spic.errors import SpicError
-from spic.points import is_name
+from spic.points import SHARED, is_name
 from spic.training.curve import Pictures, Places, train_all
-from spic.training.fit import DISTORTIONS
+from spic.training.distortion import DISTORTIONS, TASK
 from spic.training.jobs import Curve, Job
 from spic.training.outcome import Outcome, verdict
 from spic.training.rate import ESTIMATORS
@@ -75,7 +75,7 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
         "neighbour takes half of it; 0: no training, the closed form (default: %(default)s)")
     add("--rate", choices=tuple(ESTIMATORS), default=Curve.rate, help="estimator of the bits (default: %(default)s)")
     add("--distortion", choices=DISTORTIONS, help="task: against the labels; distill: against the uncompressed network's "
-        "answers (default: task for S1, S2, S3, else distill)")
+        "answers; mae: their absolute error, as in the paper (default: task for S1, S2, S3, else distill)")
     add("--batch_size", type=positive, default=Curve.batch_size, metavar="N", help="default: %(default)s")
     add("--lr", type=float, default=Curve.lr, help="peak of the learning rate (default: %(default)s)")
     add("--seed", type=natural, default=0, metavar="N", help="default: %(default)s")
@@ -170,7 +170,7 @@ def _processes(args: argparse.Namespace) -> int:
 
 def _pictures(jobs: Sequence[Job], args: argparse.Namespace) -> Pictures:
     """Without labels any folder will do; scenes have pictures of their own."""
-    unlabelled = args.data is not None and jobs[0].options.distortion == "distill" and jobs[0].benchmark != EMBEDDED
+    unlabelled = args.data is not None and jobs[0].options.distortion != TASK and jobs[0].benchmark != EMBEDDED
     return Pictures(args.data, unlabelled, args.limit, tuple(args.apart_from))
 
 
@@ -195,7 +195,9 @@ def _tell(outcomes: Sequence[Outcome], args: argparse.Namespace) -> None:
     first = outcomes[0].job
     factors = " ".join(str(outcome.job.factor) for outcome in outcomes)
     print(*(outcome.line() for outcome in outcomes), sep="\n")
-    more = f" --backbone_weights {args.weights}" if args.weights else ""
+    kinds = {outcome.tables for outcome in outcomes if outcome.rates}
+    more = f" --tables {kinds.pop()}" if len(kinds) == 1 and SHARED not in kinds else ""
+    more += f" --backbone_weights {args.weights}" if args.weights else ""
     print(f"everything is in {args.output}; measure it by: spic val --task {first.task} --points {args.output / 'dict.yaml'} "
           f"--benchmark {first.benchmark} --split_point {first.split_point} --compress_factor {factors} --coder rans"
           f"{more}{'' if first.benchmark == EMBEDDED else ' --valdir DIR'}")

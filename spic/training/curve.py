@@ -36,6 +36,7 @@ from spic.points import ROOT, load_points
 from spic.tasks import TASKS
 from spic.training.checkpoint import Run
 from spic.training.closed import Directions, closed_form, find_directions
+from spic.training.distortion import TASK
 from spic.training.features import Cut, FeatureSet, Views, compute
 from spic.training.fit import CPU, Tick, fit, identity
 from spic.training.jobs import Job, default_channels, default_stride
@@ -176,7 +177,7 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
     """The bench of jobs of one network: its features are computed, or read from the cache."""
     benchmark = of_points(list(jobs))
     cuts = list(dict.fromkeys(_cut_of(job, benchmark) for job in jobs))
-    dataset = open_pictures(benchmark, pictures, labelled=any(job.options.distortion == "task" for job in jobs))
+    dataset = open_pictures(benchmark, pictures, labelled=any(job.options.distortion == TASK for job in jobs))
     network = benchmark.build_network(weights)
     mark = fingerprint(network)
     traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
@@ -245,9 +246,9 @@ def _training_part(data: Path | None) -> Path:
 def settled(job: Job, bench: Bench) -> Job:
     """The job with what it left to the feature."""
     cut = bench.benchmark.cut_after(job)
-    shape, benchmark = bench.training[cut].shape, bench.benchmark
-    bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
+    shape = bench.training[cut].shape
     if job.form == SEPARABLE:
+        bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
         return replace(job, stride=job.stride or default_stride(shape),
                        channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
                        activation=job.activation or bench.activations[cut])

@@ -23,13 +23,12 @@ from spic.errors import SpicError
 from spic.networks.cut import answers
 from spic.training import log as logs
 from spic.training.checkpoint import Run
-from spic.training.distortion import Output, distill_loss
+from spic.training.distortion import TASK, Output, matched
 from spic.training.features import FeatureSet
 from spic.training.precision import autocast, fast_dtype
 from spic.training.rate import make_estimator
 from spic.training.schedule import BOTTLENECK
 
-DISTORTIONS = ("task", "distill")
 ESTIMATOR_LR = 5.0  # times the bottleneck's: densities have few parameters, and a long way to their place
 LINES = 40  # of a log
 CHECKPOINT_SECONDS = 20.0
@@ -79,7 +78,7 @@ class History(nn.Module):
 class Trainee(nn.Module):
     """What learns: the bottleneck and its rate estimator, between a frozen front's features and a frozen back.
 
-    loss: (logits, targets) -> scalar, of the task; not asked where the distortion is "distill". pixels: of the input
+    loss: (logits, targets) -> scalar, of the task; asked where the distortion is TASK alone. pixels: of the input
     behind what a batch shows of one picture.
     """
 
@@ -89,7 +88,8 @@ class Trainee(nn.Module):
         self.estimator = make_estimator(options.rate, bottleneck.encoder)
         self.options, self.pixels, self.loss = options, pixels, loss
         self.history = History(options.steps)
-        self._back = [answers(back.eval().requires_grad_(False))]  # in a list: not a part that learns or is saved
+        self.against, layer = matched(options.distortion)
+        self._back = [answers(back.eval().requires_grad_(False), layer)]  # in a list: not a part that learns or is saved
 
     def forward(self, feature: Tensor, target: Tensor | None) -> Terms:
         options, encoder, decoder = self.options, self.bottleneck.encoder, self.bottleneck.decoder
@@ -99,8 +99,7 @@ class Trainee(nn.Module):
             rounded = y + (y.round() - y).detach()
             decoded = decoder.place(decoder(rounded * options.step), tuple(encoder.planes.open(feature).shape[-2:]))
         student = self._answer_fast(decoded)
-        distortion = self.loss(student.logits, target) if options.distortion == "task" else \
-            distill_loss(student, self._teacher(feature))
+        distortion = self.against(student, self._teacher(feature)) if self.against else self.loss(student.logits, target)
         bpp = self.estimator(y).mean() / self.pixels
         return Terms(distortion, bpp, distortion + options.weight * bpp)
 
@@ -193,7 +192,7 @@ def _learn(trainee: Trainee, optimizer, data: FeatureSet, step: int, indices: Te
     mine = parallel.share(indices)
     feature, target = data.batch(mine, place)
     terms = trainee(data.laid_out(feature.to(device).float()),
-                    None if target is None or options.distortion != "task" else target.to(device))
+                    None if target is None or options.distortion != TASK else target.to(device))
     part = len(mine) / len(indices)
     whole = parallel.sum_over_ranks(torch.stack([terms.distortion, terms.bpp, terms.loss]).detach().cpu() * part)
     if not whole.isfinite().all():

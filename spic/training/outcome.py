@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spic.bottleneck import Bottleneck
+from spic.bottleneck import RECTIFIED, Bottleneck
 from spic.points import SHARED, best_tables
 from spic.training.features import FeatureSet
 from spic.training.fit import History, Trainee
@@ -27,12 +27,14 @@ FALLING = {"bpp": "the rate was", "distortion": "the answers' distortion was"}
 @dataclass(frozen=True)
 class Outcome:
     """A trained operating point. rates: bits per input pixel, see ``prediction.compare``; empty for a point that was finished
-    before. pixels: of a picture. falling: the terms of FALLING that were still falling, see ``still_falling``."""
+    before. pixels: of a picture. falling: the terms of FALLING that were still falling, see ``still_falling``. tables: the kind
+    that codes the counted pictures in the fewest bits, of those that were counted."""
 
     job: Job
     rates: Mapping[str, float] = field(default_factory=dict)
     pixels: int = 0
     falling: tuple[str, ...] = ()
+    tables: str = SHARED
 
     def line(self) -> str:
         """For people: what it costs."""
@@ -76,11 +78,13 @@ def write_outcome(trained: Bottleneck | Trainee, counting: FeatureSet, job: Job,
     tables = count_tables(bottleneck.encoder, counting.features, step, dict.fromkeys([SHARED, *kinds]))
     rates = compare(trainee and trainee.estimator, bottleneck.encoder, counting.features,
                     tables[best_tables(job.form, tables)], step, counting.pixels)
+    # counted on the same symbols: bits a symbol. Logits are all alike: one that no counted picture raised gets its share, too
+    fewest = SHARED if job.form == RECTIFIED else min(tables, key=lambda kind: tables[kind].entropy)
     shared = tables.pop(SHARED)
     note(log, rates)
     write_point(bottleneck, shared, job.key, root, job.settings, about, job.weights_key)
     write_tables(tables, root / file_names(*job.key)["table"], job.benchmark, root)
-    return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else ())
+    return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else (), fewest)
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:

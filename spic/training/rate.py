@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from spic.errors import SpicError
 from spic.parallel import sum_over_ranks
+from spic.training.gaussian import GaussianHyperprior
 
 LEAST_LIKELIHOOD = 1e-9
 HYPER_CHANNELS = 8
 LEAST_SPREAD = 0.05  # in steps
 LEVELS = 512  # symbols a soft table knows; larger ones cost what the last one costs
+SOFT = 0.4  # see Table, for signed symbols
 LOWEST = -64  # the smallest signed symbol that it knows
 
 
@@ -121,15 +123,17 @@ class Table(nn.Module):
 
     The table follows the symbols of the recent batches. ``tables`` is shared (one for all channels), channel, or each (one for
     every number of a picture: ``channels`` is how many there are). ``lowest``: the smallest symbol that it knows, of LEVELS.
+    ``soft``: the share of the way from one symbol to the next, around its middle, in which the length changes. Most numbers
+    with a sign are small and round to 0: rated softly all the way, they would seem to cost several times what they do.
     A hundredth of a geometric distribution is mixed in, so that symbols not seen yet have a length too.
     """
 
     MEMORY = 0.98  # of the counts, per batch
     GEOMETRIC = 0.01
 
-    def __init__(self, channels: int, tables: str = "shared", lowest: int = 0):
+    def __init__(self, channels: int, tables: str = "shared", lowest: int = 0, soft: float = 1.0):
         super().__init__()
-        self.tables, self.lowest = tables, lowest
+        self.tables, self.lowest, self.soft = tables, lowest, soft
         self.register_buffer("counts", torch.zeros(1 if tables == "shared" else channels, LEVELS if lowest == 0 else -2 * lowest))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +146,8 @@ class Table(nn.Module):
         low = (known.floor() if self.training else known.round()).long()
         here = lengths.gather(1, low)
         if self.training:
-            here = here + (rows - low) * (lengths.gather(1, low + 1) - here)
+            way = rows - low if self.soft == 1 else ((rows - low - 0.5) / self.soft + 0.5).clamp(0, 1)
+            here = here + way * (lengths.gather(1, low + 1) - here)
         return here.reshape(x.shape[1], len(x), -1).sum((0, 2))
 
     def _follow(self, symbols: Tensor) -> None:
@@ -159,7 +164,8 @@ class Table(nn.Module):
         return -torch.log2(((1 - self.GEOMETRIC) * share + self.GEOMETRIC * tail.exp()).clamp_min(1e-12))
 
 
-ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table}
+ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table,
+              "gaussian": lambda channels: GaussianHyperprior(Density(HYPER_CHANNELS), _noisy, _bits, HYPER_CHANNELS, channels)}
 SIGNED = ("factorized", "l1", "table")
 
 
@@ -169,4 +175,4 @@ def make_estimator(name: str, encoder: nn.Module) -> nn.Module:
         return ESTIMATORS[name](encoder.channels)
     if name not in SIGNED:
         raise SpicError(f"--rate {name}: rates numbers without a sign; for a linear bottleneck choose from {', '.join(SIGNED)}")
-    return Table(math.prod(encoder.shape), "each", LOWEST) if name == "table" else ESTIMATORS[name](encoder.channels)
+    return Table(math.prod(encoder.shape), "each", LOWEST, SOFT) if name == "table" else ESTIMATORS[name](encoder.channels)
