@@ -3,10 +3,11 @@
     python bench/inversion.py --output inversion.png
     python bench/inversion.py --points segmentation/S1/1 segmentation/S3/1 --pictures 400
 
-Who reads the stream, and has pictures of the same kind and the edge half (which every edge carries), can do this. The decoder sees
-the symbols around a place, through random features, and is fitted in closed form (an extreme learning machine): seconds on one core,
-and a lower bound; who trains a larger one restores more. For each point: PSNR of the restored picture on pictures that the decoder
-never saw, beside that of the mean picture, which needs no symbol; and a figure with the pictures.
+Who reads the stream, and has pictures of the same kind and the edge half (which every edge carries), can do this. The
+decoder sees the symbols around a place, through random features, and is fitted in closed form (an extreme learning
+machine): seconds on one core, and a lower bound; who trains a larger one restores more. For each point: PSNR of the
+restored picture on pictures that the decoder never saw, beside that of the mean picture, which needs no symbol; and a
+figure with the pictures.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Seen:
 
 @torch.inference_mode()
 def seen_by(point: OperatingPoint, count: int, side: int) -> Seen:
-    """What crosses for so many pictures, none of them of the validation set, and the pictures about ``side`` pixels large."""
+    """What crosses for so many pictures, none of the validation set, and the pictures, about ``side`` pixels large."""
     edge, preparation = Edge.load(point, "rans"), find(point.task, "scenes").preparation
     draw = getattr(scenes, f"draw_{point.task}")
     rows, columns = edge.expected.shape[1:]
@@ -78,19 +79,24 @@ class Decoder:
         known = 1 + seen.symbols.shape[1] * AROUND**2
         self.random = torch.randn(known, RANDOM_FEATURES) / known**0.5
         size = known + RANDOM_FEATURES
-        gram, goal = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 3 * self.each**2, dtype=torch.float64)
+        gram, goal = (
+            torch.zeros(size, size, dtype=torch.float64),
+            torch.zeros(size, 3 * self.each**2, dtype=torch.float64),
+        )
         fitted = 3 * len(seen.symbols) // 4  # the others choose the penalty
         for symbols, picture in zip(seen.symbols[:fitted].split(8), seen.pictures.split(8)):
-            features, blocks = self._features(symbols), F.pixel_unshuffle(picture[:len(symbols)] - self.mean, self.each)
+            features, blocks = self._features(symbols), F.pixel_unshuffle(picture[: len(symbols)] - self.mean, self.each)
             gram += (features.T @ features).double()
             goal += (features.T @ blocks.flatten(2).transpose(1, 2).flatten(0, 1)).double()
-        self.weights = max((self._solved(gram, goal, penalty, seen, fitted) for penalty in PENALTIES), key=lambda one: one[0])[1]
+        self.weights = max(
+            (self._solved(gram, goal, penalty, seen, fitted) for penalty in PENALTIES), key=lambda one: one[0]
+        )[1]
 
     def _solved(self, gram: Tensor, goal: Tensor, penalty: float, seen: Seen, fitted: int) -> tuple[float, Tensor]:
         """(PSNR on pictures that were not fitted, weights)."""
         strength = penalty * gram.diagonal().mean()
         self.weights = torch.linalg.solve(gram + strength * torch.eye(len(gram), dtype=torch.float64), goal).float()
-        return psnr_db(self(seen.symbols[fitted:fitted + 24]), seen.pictures[fitted:fitted + 24]), self.weights
+        return psnr_db(self(seen.symbols[fitted : fitted + 24]), seen.pictures[fitted : fitted + 24]), self.weights
 
     def __call__(self, symbols: Tensor) -> Tensor:
         blocks = (self._features(symbols) @ self.weights).unflatten(0, (len(symbols), -1)).transpose(1, 2)
@@ -132,19 +138,31 @@ def run(args: argparse.Namespace) -> None:
     table, rows = [], []
     for point in points:
         seen = seen_by(point, args.pictures + args.held_out, args.side)
-        parts = [Seen(seen.symbols[part], seen.pictures[part], seen.payload_bytes) for part in (slice(args.pictures), slice(args.pictures, None))]
+        parts = [
+            Seen(seen.symbols[part], seen.pictures[part], seen.payload_bytes)
+            for part in (slice(args.pictures), slice(args.pictures, None))
+        ]
         decoder = Decoder(parts[0])
         goal = parts[1].pictures
         restored = torch.cat([decoder(symbols) for symbols in parts[1].symbols.split(8)])
-        table.append({"point": point.name, "bytes": f"{seen.payload_bytes:.0f}", "pixels": f"{goal.shape[-1]} x {goal.shape[-2]}",
-                      "mean picture, dB": f"{psnr_db(decoder.mean.expand_as(goal), goal):.2f}", "restored, dB": f"{psnr_db(restored, goal):.2f}"})
+        table.append(
+            {
+                "point": point.name,
+                "bytes": f"{seen.payload_bytes:.0f}",
+                "pixels": f"{goal.shape[-1]} x {goal.shape[-2]}",
+                "mean picture, dB": f"{psnr_db(decoder.mean.expand_as(goal), goal):.2f}",
+                "restored, dB": f"{psnr_db(restored, goal):.2f}",
+            }
+        )
         rows += [(f"{point.name}: the pictures", goal), (f"restored from {seen.payload_bytes:.0f} bytes each", restored)]
     write_whole(args.output, figure(rows))
     print(f"{aligned(table)}\nfitted on {args.pictures} pictures, judged on {args.held_out} others; {args.output}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     add = parser.add_argument
     add("--points", nargs="+", default=["classification/S1/1", "classification/S3/1", "segmentation/S3/1"])
     add("--pictures", type=positive, default=300, help="that the decoder is fitted on, for each point")
