@@ -13,9 +13,10 @@ docs/deploy.md, while by chance
     corrupted  a frame arrives damaged: 400, and the picture is sent again as it is
     repeated   the answer is thrown away and the request sent again: the same answer must come, and be counted once
 
-Told at the end: pictures answered once, failed, lost (neither), answered twice or otherwise than at first, and what the server itself
-counted since it was last started, beside the pictures that its edges had answers to (some of them may be of the server before, on
-their way when it was killed). Ends with code 1 if one is lost, twice or otherwise, or if the server counted more than those.
+Told at the end: pictures answered once, failed, lost (neither), answered twice or otherwise than at first, and what
+the server itself counted since it was last started, beside the pictures that its edges had answers to (some of them
+may be of the server before, on their way when it was killed). Ends with code 1 if one is lost, twice or otherwise, or
+if the server counted more than those.
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ class Edge:
                 return again[:2]
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         request = head(body, key) + body
-        part = request[:len(request) - self.rng.randrange(1, len(body))]
+        part = request[: len(request) - self.rng.randrange(1, len(body))]
         if fault == "slow":
-            for byte in part[:self.rng.randrange(1, 4)]:
+            for byte in part[: self.rng.randrange(1, 4)]:
                 writer.write(bytes([byte]))
                 await asyncio.sleep(1)
         else:
@@ -113,7 +114,10 @@ class Edge:
 
 async def _go(args: argparse.Namespace, server: ServerProcess, streams: list[bytes]) -> Ledger:
     ledger, numbers = Ledger(), iter(range(args.pictures))
-    edges = [Edge(server.port, streams, args.chance, random.Random(f"{args.seed}/{number}"), ledger) for number in range(args.edges)]
+    edges = [
+        Edge(server.port, streams, args.chance, random.Random(f"{args.seed}/{number}"), ledger)
+        for number in range(args.edges)
+    ]
 
     async def work(edge: Edge) -> None:
         for number in numbers:
@@ -145,8 +149,20 @@ def counted(port: int) -> tuple[int, float]:
 def run(args: argparse.Namespace) -> None:
     point = embedded("classification/S1/1")
     streams = real_streams(point, 16)
-    options = ["--task", point.task, "--split_point", "S1", "--compress_factor", "1", "--coder", "rans", "--header_seconds", "3",
-               "--read_seconds", "5"]
+    options = [
+        "--task",
+        point.task,
+        "--split_point",
+        "S1",
+        "--compress_factor",
+        "1",
+        "--coder",
+        "rans",
+        "--header_seconds",
+        "3",
+        "--read_seconds",
+        "5",
+    ]
     with ServerProcess(options) as server:
         start = time.perf_counter()
         ledger = asyncio.run(_go(args, server, streams))
@@ -157,9 +173,15 @@ def run(args: argparse.Namespace) -> None:
     lost = sum(not ledger.answers[key] and key not in ledger.failed for key in keys)
     twice = sum(ledger.answers[key] > 1 for key in keys)
     answered = len(ledger.keys_of_this_server)
-    print(f"{args.pictures} pictures in {passed:.0f} s; faults: {', '.join(f'{count} {name}' for name, count in ledger.faults.items() if name)}")
-    print(f"answered once {once}, failed and reported {len(ledger.failed)}, lost {lost}, twice {twice}, otherwise {ledger.otherwise}; "
-          f"since its last start the server counted {pictures} pictures, its edges {answered}; {memory / 1e6:.0f} MB")
+    faults = ", ".join(f"{count} {name}" for name, count in ledger.faults.items() if name)
+    print(
+        f"{args.pictures} pictures in {passed:.0f} s; faults: {faults}"
+    )
+    print(
+        f"answered once {once}, failed and reported {len(ledger.failed)}, lost {lost}, "
+        f"twice {twice}, otherwise {ledger.otherwise}; "
+        f"since its last start the server counted {pictures} pictures, its edges {answered}; {memory / 1e6:.0f} MB"
+    )
     for key, why in list(ledger.failed.items())[:5]:
         print(f"failed: {key}: {why}")
     if lost or twice or ledger.otherwise or pictures > answered:
@@ -167,7 +189,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     add = parser.add_argument
     add("--pictures", type=positive, default=400)
     add("--edges", type=positive, default=16)

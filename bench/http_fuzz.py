@@ -3,10 +3,10 @@
     python bench/http_fuzz.py --cases 20000
     python bench/http_fuzz.py --seed 7 --first 1234 --cases 1        one case again
 
-A case depends on --seed and its number alone. It is an offence if the server dies, if it neither answers nor closes the connection
-within 20 s of a whole request, if it answers with 5xx but 503, with what is no HTTP or no JSON, or if an answer names a file or a
-version. At the end the server must still answer an undamaged stream as it did at the beginning. Ends with code 1 if there is an
-offence.
+A case depends on --seed and its number alone. It is an offence if the server dies, if it neither answers nor closes
+the connection within 20 s of a whole request, if it answers with 5xx but 503, with what is no HTTP or no JSON, or if
+an answer names a file or a version. At the end the server must still answer an undamaged stream as it did at the
+beginning. Ends with code 1 if there is an offence.
 """
 
 from __future__ import annotations
@@ -30,17 +30,74 @@ from spic.protocol import HEALTH, METRICS, POINTS, PREDICT, STREAM
 
 SECONDS = 20.0
 POINT = "classification/S1/1"
-PATHS = (PREDICT, POINTS, HEALTH, METRICS, "/", "/openapi.json", "/page/about", "/page/arrivals", "/page/arrivals/1", "/page/try",
-         "/nowhere", "/../etc/passwd", "/%2e%2e/%00", "//", "*", "http://localhost/health", "/page/arrivals/" + "9" * 400, "/" + "a" * 9000)
+PATHS = (
+    PREDICT,
+    POINTS,
+    HEALTH,
+    METRICS,
+    "/",
+    "/openapi.json",
+    "/page/about",
+    "/page/arrivals",
+    "/page/arrivals/1",
+    "/page/try",
+    "/nowhere",
+    "/../etc/passwd",
+    "/%2e%2e/%00",
+    "//",
+    "*",
+    "http://localhost/health",
+    "/page/arrivals/" + "9" * 400,
+    "/" + "a" * 9000,
+)
 METHODS = ("GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "TRACE", "CONNECT", "get", "A" * 300)
 TYPES = (STREAM, STREAM.upper(), "", "text/plain", "application/json", "image/png", STREAM + ";a=b", "\xff")
-HEADERS = ("Content-Length: 5", "Content-Length: -1", "Content-Length: 99999999999999999999", "Content-Length: 1, 2", "Transfer-Encoding: chunked",
-           "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: identity", "Expect: 100-continue", "Connection: close", "Connection: upgrade",
-           "Upgrade: websocket", "Upgrade: h2c", "Idempotency-Key: ", "Idempotency-Key: " + "k" * 300, "Idempotency-Key: \xe9", "Host: evil",
-           "Host:", "Host: [", "Authorization: Bearer x", "Authorization: \xff\xfe", "X: " + "y" * 70_000, "Range: bytes=0-1", "Accept: a/b",
-           "Content-Encoding: gzip", "Origin: null", "Cookie: a=b", ": novalue", "No colon", " folded", "X-Forwarded-For: 1.2.3.4")
-QUERIES = ("", "", "?after=1", "?after=-1", "?after=" + "9" * 30, "?after=%00", "?point=classification/scenes/S1/1&coder=rans", "?point=&coder=",
-           "?a=" + "b" * 5000, "?after=1&after=2", "?%ff", "?after=\xb2")
+HEADERS = (
+    "Content-Length: 5",
+    "Content-Length: -1",
+    "Content-Length: 99999999999999999999",
+    "Content-Length: 1, 2",
+    "Transfer-Encoding: chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: identity",
+    "Expect: 100-continue",
+    "Connection: close",
+    "Connection: upgrade",
+    "Upgrade: websocket",
+    "Upgrade: h2c",
+    "Idempotency-Key: ",
+    "Idempotency-Key: " + "k" * 300,
+    "Idempotency-Key: \xe9",
+    "Host: evil",
+    "Host:",
+    "Host: [",
+    "Authorization: Bearer x",
+    "Authorization: \xff\xfe",
+    "X: " + "y" * 70_000,
+    "Range: bytes=0-1",
+    "Accept: a/b",
+    "Content-Encoding: gzip",
+    "Origin: null",
+    "Cookie: a=b",
+    ": novalue",
+    "No colon",
+    " folded",
+    "X-Forwarded-For: 1.2.3.4",
+)
+QUERIES = (
+    "",
+    "",
+    "?after=1",
+    "?after=-1",
+    "?after=" + "9" * 30,
+    "?after=%00",
+    "?point=classification/scenes/S1/1&coder=rans",
+    "?point=&coder=",
+    "?a=" + "b" * 5000,
+    "?after=1&after=2",
+    "?%ff",
+    "?after=\xb2",
+)
 TELLTALE = re.compile(rb"Traceback|site-packages|uvicorn|starlette|\.py\b|/home/|/root/|/usr/|Python/", re.IGNORECASE)
 
 
@@ -71,20 +128,37 @@ def make(streams: list[bytes], rng: random.Random) -> Case:
 
 def _odd(body: bytes, rng: random.Random) -> bytes:
     path = rng.choice(PATHS) + rng.choice(QUERIES)
-    lines = [f"{rng.choice(METHODS)} {path} HTTP/{rng.choice(('1.1', '1.1', '1.1', '1.0', '2.0', '9'))}", "Host: localhost",
-             f"Content-Type: {rng.choice(TYPES)}", *rng.sample(HEADERS, rng.randrange(4))]
+    lines = [
+        f"{rng.choice(METHODS)} {path} HTTP/{rng.choice(('1.1', '1.1', '1.1', '1.0', '2.0', '9'))}",
+        "Host: localhost",
+        f"Content-Type: {rng.choice(TYPES)}",
+        *rng.sample(HEADERS, rng.randrange(4)),
+    ]
     if rng.random() < 0.6:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body if rng.random() < 0.7 else b"")
 
 
 def _chunked(body: bytes, rng: random.Random) -> bytes:
-    lines = (f"POST {PREDICT} HTTP/1.1", "Host: localhost", f"Content-Type: {STREAM}", "Transfer-Encoding: chunked", "", "")
+    lines = (
+        f"POST {PREDICT} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {STREAM}",
+        "Transfer-Encoding: chunked",
+        "",
+        "",
+    )
     pieces = []
     for part in _cut(body, rng):
-        size = f"{len(part):x}" if rng.random() < 0.9 else rng.choice(("-1", "zz", "ffffffffffffffff", "0", "1;a=" + "b" * 99, ""))
+        size = (
+            f"{len(part):x}"
+            if rng.random() < 0.9
+            else rng.choice(("-1", "zz", "ffffffffffffffff", "0", "1;a=" + "b" * 99, ""))
+        )
         pieces.append(size.encode() + b"\r\n" + part + b"\r\n")
-    return "\r\n".join(lines).encode() + b"".join(pieces) + rng.choice((b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"", b"0\r\n"))
+    return (
+        "\r\n".join(lines).encode() + b"".join(pieces) + rng.choice((b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"", b"0\r\n"))
+    )
 
 
 def _cut(data: bytes, rng: random.Random) -> list[bytes]:
@@ -145,14 +219,34 @@ def one(port: int, streams: list[bytes], seed: int, number: int) -> tuple[int, s
 def run(args: argparse.Namespace) -> None:
     point = embedded(POINT)
     streams = real_streams(point, 3) + real_streams(point, 1, "huffman", 4)
-    options = ["--task", point.task, "--split_point", "S1", "--compress_factor", "1", "--header_seconds", "1", "--read_seconds", "2", "--idle_seconds", "1",
-               "--body_mb", "1", "--pictures", "16", "--queue", "16"]
+    options = [
+        "--task",
+        point.task,
+        "--split_point",
+        "S1",
+        "--compress_factor",
+        "1",
+        "--header_seconds",
+        "1",
+        "--read_seconds",
+        "2",
+        "--idle_seconds",
+        "1",
+        "--body_mb",
+        "1",
+        "--pictures",
+        "16",
+        "--queue",
+        "16",
+    ]
     seen, offences = collections.Counter(), []
     with ServerProcess(options) as server:
         whole = Case([head(streams[0], "first", "Connection: close\r\n") + streams[0]], False)
         expected = ask(server.port, whole).partition(b"\r\n\r\n")[2]
         with ThreadPoolExecutor(args.at_once) as pool:
-            outcomes = pool.map(lambda number: one(server.port, streams, args.seed, number), range(args.first, args.first + args.cases))
+            outcomes = pool.map(
+                lambda number: one(server.port, streams, args.seed, number), range(args.first, args.first + args.cases)
+            )
             for number, (status, offence) in enumerate(tqdm(outcomes, "requests", args.cases, disable=None), args.first):
                 seen[status] += 1
                 if offence:
@@ -171,7 +265,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--cases", type=positive, default=2000)
     parser.add_argument("--first", type=natural, default=0, help="number of the first case")
     parser.add_argument("--seed", type=natural, default=0)

@@ -3,10 +3,11 @@
     python bench/serve.py --seconds 30
     python bench/serve.py --point segmentation/S3/1 --edges 64 --seconds 600
 
-Every edge sends a stream, waits for its answer, and sends the next; each has a key of its own, so that nothing is answered from
-memory. The plain forward is that of what the cloud half computes (decoder and back), and of the back alone, each at its best batch,
-measured before and after the load in a process with as many threads as the server has. "by CPU" compares processor time per
-picture, which other work on the machine changes less. Ends with code 1 if an answer is lost, wrong or none.
+Every edge sends a stream, waits for its answer, and sends the next; each has a key of its own, so that nothing is
+answered from memory. The plain forward is that of what the cloud half computes (decoder and back), and of the back
+alone, each at its best batch, measured before and after the load in a process with as many threads as the server has.
+"by CPU" compares processor time per picture, which other work on the machine changes less. Ends with code 1 if an
+answer is lost, wrong or none.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Load:
 
 def said_of(told: bytes) -> list:
     """What must be the same each time: the class, or the classes that occur (a map's edges may turn with the batch)."""
-    return [answer["top"][0]["class"] if "top" in answer else answer["classes"][:1] for answer in json.loads(told)["answers"]]
+    return [
+        answer["top"][0]["class"] if "top" in answer else answer["classes"][:1] for answer in json.loads(told)["answers"]
+    ]
 
 
 @torch.inference_mode()
@@ -67,7 +70,10 @@ def forward_rates(point: OperatingPoint, threads: int, seconds: float) -> dict[s
     for batch in batches:
         symbols = torch.zeros(batch, *cloud.expected.shape)
         feature = cloud.decoder.place(cloud.decoder(symbols))
-        for what, work in (("half", lambda: cloud.back(cloud.decoder.place(cloud.decoder(symbols)))), ("back", lambda: cloud.back(feature))):
+        for what, work in (
+            ("half", lambda: cloud.back(cloud.decoder.place(cloud.decoder(symbols)))),
+            ("back", lambda: cloud.back(feature)),
+        ):
             best[what] = max(best[what], _rate(work, batch, seconds / len(batches) / 2))
     return best
 
@@ -103,6 +109,7 @@ async def _all(server: ServerProcess, edges: int, streams: list[bytes], seconds:
         while time.perf_counter() < end:
             memory.append(server.resident_mb())
             await asyncio.sleep(seconds / 40)
+
     await asyncio.gather(watch(), *(_edge(server.port, number, streams, end, load) for number in range(edges)))
     return memory
 
@@ -111,8 +118,20 @@ def run(args: argparse.Namespace) -> None:
     point = embedded(args.point)
     streams = real_streams(point, 16, pictures=args.pictures)
     before = apart(forward_rates, point, args.threads, args.forward_seconds)
-    options = ["--task", point.task, "--split_point", point.split_point, "--compress_factor", str(point.compress_factor),
-               "--coder", "rans", "--batch_ms", str(args.batch_ms), "--connections", str(args.edges + 8)]
+    options = [
+        "--task",
+        point.task,
+        "--split_point",
+        point.split_point,
+        "--compress_factor",
+        str(point.compress_factor),
+        "--coder",
+        "rans",
+        "--batch_ms",
+        str(args.batch_ms),
+        "--connections",
+        str(args.edges + 8),
+    ]
     with ServerProcess(options, threads=args.threads) as server:
         asyncio.run(_all(server, args.edges, streams, 2, Load()))
         load, start, busy = Load(), time.perf_counter(), server.cpu_seconds()
@@ -125,17 +144,29 @@ def run(args: argparse.Namespace) -> None:
     row = {"point": args.point, "edges": args.edges, "pictures/s": f"{rate:.0f}"}
     for what, alone in before.items():
         plain, of_cpu = ((one + other) / 2 for one, other in zip(alone, after[what]))
-        row |= {f"{what}/s": f"{plain:.0f}", f"ratio to {what}": f"{rate / plain:.2f}",
-                f"by CPU, to {what}": f"{answered * args.pictures / busy / of_cpu:.2f}"}
-    row |= {"p50 ms": f"{p50:.0f}", "p95": f"{p95:.0f}", "p99": f"{p99:.0f}", "MB first, last": f"{np.mean(memory[:5]):.0f}, {np.mean(memory[-5:]):.0f}",
-            "answered": answered, "others": sum(load.statuses.values()) - answered, "differing": load.wrong}
+        row |= {
+            f"{what}/s": f"{plain:.0f}",
+            f"ratio to {what}": f"{rate / plain:.2f}",
+            f"by CPU, to {what}": f"{answered * args.pictures / busy / of_cpu:.2f}",
+        }
+    row |= {
+        "p50 ms": f"{p50:.0f}",
+        "p95": f"{p95:.0f}",
+        "p99": f"{p99:.0f}",
+        "MB first, last": f"{np.mean(memory[:5]):.0f}, {np.mean(memory[-5:]):.0f}",
+        "answered": answered,
+        "others": sum(load.statuses.values()) - answered,
+        "differing": load.wrong,
+    }
     print("\n".join(f"{name:<20} {value}" for name, value in row.items()))
     if load.wrong or set(load.statuses) != {200}:
         raise SystemExit(1)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     add = parser.add_argument
     add("--point", default="classification/S3/1", help="TASK/SPLIT_POINT/COMPRESS_FACTOR of the scenes")
     add("--edges", type=positive, default=64)

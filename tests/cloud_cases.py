@@ -32,7 +32,10 @@ def point(task="classification", split_point="S1", factor=1):
 @cache
 def served(*names):
     """The embedded points of these names (split points of classification if none), loaded once for all tests."""
-    points = [load_points()[task, "scenes", split, factor] for task, split, factor in names or (("classification", "S1", 1), ("classification", "US1", 1))]
+    points = [
+        load_points()[task, "scenes", split, factor]
+        for task, split, factor in names or (("classification", "S1", 1), ("classification", "US1", 1))
+    ]
     return load_served(points, ["rans", "huffman"], torch.device("cpu"))
 
 

@@ -37,7 +37,9 @@ def test_the_page_takes_nothing_from_outside_and_runs_only_what_stands_in_it(cli
     policy = headers["Content-Security-Policy"]
     assert status == 200 and headers["Content-Type"].startswith("text/html")
     assert "default-src 'none'" in policy and "unsafe" not in policy and policy.count("'sha256-") == 2
-    assert not re.search(rb"https?://|<link(?! rel=\"icon\" href=\"data:,\")|@import|<\w+[^>]*\bsrc=|\sstyle=|\son\w+=", body)
+    assert not re.search(
+        rb"https?://|<link(?! rel=\"icon\" href=\"data:,\")|@import|<\w+[^>]*\bsrc=|\sstyle=|\son\w+=", body
+    )
 
 
 def test_arrivals_are_told_once_each_and_the_last_with_their_answer(client):
@@ -79,13 +81,16 @@ def test_an_uploaded_picture_goes_through_the_edge_half_and_is_answered(client):
     assert client.get("/page/arrivals")["rows"][-1][2] == "127.0.0.1 (try it)"
 
 
-@pytest.mark.parametrize("body,kind,query,status,message", [
-    (b"no picture", "image/png", None, 400, "no PNG picture"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image/png", None, 400, "no PNG picture"),
-    (b"x", "image/tiff", None, 415, "image/jpeg or image/png or image/webp"),
-    (b"x", "image/png", "point=nothing&coder=rans", 422, "is not served"),
-    (b"x", "image/png", "", 422, "is not served"),
-])
+@pytest.mark.parametrize(
+    "body,kind,query,status,message",
+    [
+        (b"no picture", "image/png", None, 400, "no PNG picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image/png", None, 400, "no PNG picture"),
+        (b"x", "image/tiff", None, 415, "image/jpeg or image/png or image/webp"),
+        (b"x", "image/png", "point=nothing&coder=rans", 422, "is not served"),
+        (b"x", "image/png", "", 422, "is not served"),
+    ],
+)
 def test_what_is_no_picture_is_refused(client, body, kind, query, status, message):
     got, told = tried(client, body, kind) if query is None else tried(client, body, kind, query)
     assert got == status and message in told["error"]
@@ -138,7 +143,12 @@ def test_a_person_sees_what_arrives(client, browser):
     client.predict(some_stream(served()[0], 2))
     shown = lambda: text(browser, "count") == f"{client.service.arrivals.last:,}"  # noqa: E731
     until(shown)
-    until(lambda: "Answer to picture" in text(browser, "title") and len(browser.find_elements("css selector", "#answer .bar")) == 5)
+    until(
+        lambda: (
+            "Answer to picture" in text(browser, "title")
+            and len(browser.find_elements("css selector", "#answer .bar")) == 5
+        )
+    )
     first = browser.find_element("css selector", "#rows tr[data-n]").text
     assert "127.0.0.1" in first and "classification/scenes/S1/1" in first and first.endswith("%")
     assert complaints(browser) == [], "the page breaks no rule of its own policy"
@@ -147,16 +157,32 @@ def test_a_person_sees_what_arrives(client, browser):
 def test_ten_thousand_arrivals_are_shown_and_scrolled(client, browser):
     browser.get(f"http://127.0.0.1:{client.port}/")
     for number in range(10_000):
-        client.service.arrivals.add({"top": [{"name": "<b>bold</b>", "score": 0.5}]}, time=time.time(), source="10.0.0.1", point="classification/scenes/S1/1",
-                                    coder="rans", bytes=20 + number % 50, milliseconds=1 + number % 7)
+        client.service.arrivals.add(
+            {"top": [{"name": "<b>bold</b>", "score": 0.5}]},
+            time=time.time(),
+            source="10.0.0.1",
+            point="classification/scenes/S1/1",
+            coder="rans",
+            bytes=20 + number % 50,
+            milliseconds=1 + number % 7,
+        )
     until(lambda: text(browser, "count") == f"{client.service.arrivals.last:,}", 30)
     assert browser.execute_script("return arrivals.length") == 10_000
-    browser.execute_script("document.getElementById('list').scrollTop = 1e9; document.getElementById('window').value = 10000; show()")
-    until(lambda: f'data-n="{client.service.arrivals.last - 9999}"' in browser.find_element("id", "rows").get_attribute("innerHTML"))
+    browser.execute_script(
+        "document.getElementById('list').scrollTop = 1e9; document.getElementById('window').value = 10000; show()"
+    )
+    until(
+        lambda: (
+            f'data-n="{client.service.arrivals.last - 9999}"'
+            in browser.find_element("id", "rows").get_attribute("innerHTML")
+        )
+    )
     assert len(browser.find_elements("css selector", "#rows tr")) < 60, "only what is in sight is made"
     assert "<b>bold</b>" in text(browser, "rows"), "what arrives is text, never markup"
-    painted = browser.execute_script("const c = document.getElementById('bytes'); return c.getContext('2d').getImageData(90, 0, c.width - 90, "
-                                     "c.height).data.filter((v, i) => i % 4 === 3 && v).length")
+    painted = browser.execute_script(
+        "const c = document.getElementById('bytes'); return c.getContext('2d').getImageData(90, 0, c.width - 90, "
+        "c.height).data.filter((v, i) => i % 4 === 3 && v).length"
+    )
     assert painted > 1000 and complaints(browser) == []
 
 
@@ -168,7 +194,12 @@ def test_a_picture_is_tried_on_the_page(client, browser, tmp_path):
     browser.find_element("id", "file").send_keys(str(tmp_path / "photo.png"))
     browser.find_element("css selector", "#try button").click()
     until(lambda: "bytes stand for your picture" in text(browser, "tried"), 30)
-    until(lambda: text(browser, "title") == "Answer to your picture" and len(browser.find_elements("css selector", "#answer .bar")) == 5)
+    until(
+        lambda: (
+            text(browser, "title") == "Answer to your picture"
+            and len(browser.find_elements("css selector", "#answer .bar")) == 5
+        )
+    )
 
 
 def test_the_page_asks_for_the_token_and_opens_with_it(browser):

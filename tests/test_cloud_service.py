@@ -30,6 +30,7 @@ def slow(monkeypatch, one, gate=None, seconds=0.0):
         gate and gate.wait(20)
         time.sleep(seconds)
         return compute(self, parts)
+
     monkeypatch.setattr(type(one), "compute", slowly)
     return calls
 
@@ -43,7 +44,9 @@ def test_a_stream_longer_than_a_batch_is_answered_whole_and_in_order(client, one
     status, told = client.predict(some_stream(one, 2 * one.batch + 3))
     single = [client.predict(some_stream(one, 2 * one.batch + 3))[1]["answers"] for _ in range(2)]
     assert status == 200 and len(told["answers"]) == 2 * one.batch + 3
-    assert [answer["top"][0]["class"] for answer in told["answers"]] == [answer["top"][0]["class"] for answer in single[0]]
+    assert [answer["top"][0]["class"] for answer in told["answers"]] == [
+        answer["top"][0]["class"] for answer in single[0]
+    ]
 
 
 def test_while_one_batch_is_computed_the_next_gathers(client, one, monkeypatch):
@@ -78,7 +81,9 @@ def test_a_full_queue_says_when_to_come_again(one, monkeypatch):
     with running(limits=Limits(queue=4, pictures=4)) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.predict, some_stream(one, 3))
         until(lambda: calls)
-        status, headers, body = client.ask("POST", "/v1/predict", some_stream(one, 2), {"Content-Type": "application/vnd.spic.stream"})
+        status, headers, body = client.ask(
+            "POST", "/v1/predict", some_stream(one, 2), {"Content-Type": "application/vnd.spic.stream"}
+        )
         gate.set()
         assert (status, headers["Retry-After"]) == (503, "1") and b"wait already" in body
         assert first.result()[0] == 200
@@ -160,3 +165,9 @@ def test_what_a_damaged_payload_spoils_is_its_own_request(client, one, monkeypat
         good, bad = (future.result() for future in futures)
     assert first.result()[0] == good[0] == 200
     assert bad[0] == 400 and "damaged" in bad[1]["error"]
+
+
+def test_points_that_are_cut_at_one_place_share_one_back_in_memory():
+    first, second = (one for one in served() if one.header.coder == "rans")
+    assert first.point.split_point == "S1" and second.point.split_point == "US1"
+    assert first.cloud.back is second.cloud.back and first.cloud.decoder is not second.cloud.decoder

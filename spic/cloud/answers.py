@@ -1,4 +1,4 @@
-"""A request that is repeated, because its answer was lost on the way, gets the answer of the first: computed once, counted once."""
+"""A repeated request, whose answer was lost on the way, gets the answer of the first: computed once, counted once."""
 
 from __future__ import annotations
 

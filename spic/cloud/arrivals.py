@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Arrival:
-    """One picture. number: counts from 1. time: seconds since 1970. bytes: of its payload. said: the answer in a few words."""
+    """One picture. number: counts from 1. time: seconds since 1970. bytes: of its payload. said: the answer in words."""
 
     number: int
     time: float

@@ -48,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add("--tls_key", type=Path, help="PEM file of its key, without a password")
     add("--insecure", action="store_true", help="listen at any --host without token or TLS, as where a proxy does both")
     add("--try", dest="trial", action="store_true", help="the page may upload a picture: the edge half runs here, too")
-    add("--batch_ms", type=natural, default=round(LIMITS.batch_ms), help="how long a picture may wait for others of its point "
-        "(default: %(default)s)")
+    add("--batch_ms", type=natural, default=round(LIMITS.batch_ms), help="how long a picture may wait for others of its "
+        "point (default: %(default)s)")
     add("--queue", type=positive, default=LIMITS.queue, help="pictures that may wait; more are told to come again (default: "
         "%(default)s)")
     add("--pictures", type=positive, default=LIMITS.pictures, help="most of one request (default: %(default)s)")
@@ -57,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
     add("--connections", type=positive, default=LIMITS.connections, help="open at a time (default: %(default)s)")
     for name, what in (("header", "the headers of a request"), ("read", "a whole request to arrive"),
                        ("idle", "a connection without a request"), ("drain", "what was taken, when told to stop")):
-        add(f"--{name}_seconds", type=positive, default=round(getattr(LIMITS, f"{name}_seconds")), help=f"for {what} (default: "
-            "%(default)s)")
+        add(f"--{name}_seconds", type=positive, default=round(getattr(LIMITS, f"{name}_seconds")),
+            help=f"for {what} (default: %(default)s)")
     return parser
 
 
@@ -127,7 +127,8 @@ def limits_of(args: argparse.Namespace) -> Limits:
     same = ("queue", "pictures", "connections", "batch_ms", "header_seconds", "read_seconds", "idle_seconds",
             "drain_seconds")
     body = args.body_mb << 20
-    return replace(LIMITS, body_bytes=body, memory_bytes=max(LIMITS.memory_bytes, 4 * body), **{name: getattr(args, name) for name in same})
+    return replace(LIMITS, body_bytes=body, memory_bytes=max(LIMITS.memory_bytes, 4 * body),
+                   **{name: getattr(args, name) for name in same})
 
 
 def device_of(name: str):

@@ -11,7 +11,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spic.cloud.limits import RETRY_SECONDS, Limits
 
-_WORDS = {400: "this is no HTTP request", 408: "the request took too long to arrive", 503: "too many connections; try again later"}
+_WORDS = {
+    400: "this is no HTTP request",
+    408: "the request took too long to arrive",
+    503: "too many connections; try again later",
+}
 _DEAD_SECONDS = 60
 """A peer that acknowledges nothing for so long is gone."""
 
@@ -78,8 +82,10 @@ class Connection(H11Protocol):
 def _last_words(status: int) -> bytes:
     body = json.dumps({"error": _WORDS[status]})
     retry = f"Retry-After: {RETRY_SECONDS}\r\n" if status == 503 else ""
-    return (f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{retry}"
-            f"Connection: close\r\n\r\n{body}").encode()
+    return (
+        f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{retry}"
+        f"Connection: close\r\n\r\n{body}"
+    ).encode()
 
 
 def _notice_the_dead(transport) -> None:

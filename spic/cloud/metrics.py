@@ -18,10 +18,18 @@ class Metrics:
         self.requests = Counter("spic_requests", "Requests answered, by status", ("status",), registry=self.registry)
         self.pictures = Counter("spic_pictures", "Pictures answered", labels, registry=self.registry)
         self.payload_bytes = Counter("spic_payload_bytes", "Payload bytes of them", labels, registry=self.registry)
-        self.stream_bytes = Counter("spic_stream_bytes", "Bytes of their streams, framing included", labels, registry=self.registry)
-        self.repeated = Counter("spic_repeated", "Requests that came again and were answered as the first time", registry=self.registry)
-        self.seconds = Histogram("spic_seconds", "Seconds of a request, by stage", ("stage",), buckets=_SECONDS, registry=self.registry)
-        self.batch = Histogram("spic_batch_pictures", "Pictures computed together", buckets=_SIZES, registry=self.registry)
+        self.stream_bytes = Counter(
+            "spic_stream_bytes", "Bytes of their streams, framing included", labels, registry=self.registry
+        )
+        self.repeated = Counter(
+            "spic_repeated", "Requests that came again and were answered as the first time", registry=self.registry
+        )
+        self.seconds = Histogram(
+            "spic_seconds", "Seconds of a request, by stage", ("stage",), buckets=_SECONDS, registry=self.registry
+        )
+        self.batch = Histogram(
+            "spic_batch_pictures", "Pictures computed together", buckets=_SIZES, registry=self.registry
+        )
         self.queue = Gauge("spic_queue_pictures", "Pictures that wait or are being computed", registry=self.registry)
 
     def text(self) -> bytes:

@@ -32,18 +32,35 @@ class Page:
         self.policy = content_policy(self.html)
 
     def routes(self) -> list[Route]:
-        return [Route("/", self.show), Route("/page/about", self.about), Route("/page/arrivals", self.arrivals),
-                Route("/page/arrivals/{number:int}", self.arrival), Route("/page/try", self.trial, methods=["POST"])]
+        return [
+            Route("/", self.show),
+            Route("/page/about", self.about),
+            Route("/page/arrivals", self.arrivals),
+            Route("/page/arrivals/{number:int}", self.arrival),
+            Route("/page/try", self.trial, methods=["POST"]),
+        ]
 
     async def show(self, request: Request) -> Response:
-        return Response(self.html, media_type="text/html; charset=utf-8", headers={"content-security-policy": self.policy})
+        return Response(
+            self.html, media_type="text/html; charset=utf-8", headers={"content-security-policy": self.policy}
+        )
 
     async def about(self, request: Request) -> Response:
         served = self.service.served.values()
-        return JSONResponse({
-            "points": self.service.points(), "trial": self.trials is not None,
-            "classes": {one.header.point: {"names": list(one.names), "palette": [list(colour) for colour in one.benchmark.palette]}
-                        for one in served if one.benchmark.palette}})
+        return JSONResponse(
+            {
+                "points": self.service.points(),
+                "trial": self.trials is not None,
+                "classes": {
+                    one.header.point: {
+                        "names": list(one.names),
+                        "palette": [list(colour) for colour in one.benchmark.palette],
+                    }
+                    for one in served
+                    if one.benchmark.palette
+                },
+            }
+        )
 
     async def arrivals(self, request: Request) -> Response:
         after = _number(request.query_params.get("after", "0"))
@@ -63,7 +80,9 @@ class Page:
         served = self.service.find(request.query_params.get("point", ""), request.query_params.get("coder", ""))
 
         async def answer(body: bytes) -> bytes:
-            stream, picture = await self.service.batcher.in_thread(self.trials.send, served, body, request.headers["content-type"])
+            stream, picture = await self.service.batcher.in_thread(
+                self.trials.send, served, body, request.headers["content-type"]
+            )
             said = json.loads(await self.service.predict(stream, source=f"{source_of(request)} (try it)"))
             return json.dumps({**said, "picture": picture, "sent_bytes": len(stream)}).encode()
 
@@ -72,12 +91,15 @@ class Page:
 
 def content_policy(html: str) -> str:
     """Only what stands in the page itself may run or paint, and it may only ask this server."""
+
     def of(tag: str) -> str:
         digest = hashlib.sha256(re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)[1].encode()).digest()
         return f"'sha256-{base64.b64encode(digest).decode()}'"
 
-    return (f"default-src 'none'; script-src {of('script')}; style-src {of('style')}; img-src data: blob:; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    return (
+        f"default-src 'none'; script-src {of('script')}; style-src {of('style')}; img-src data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 def _number(text: str) -> int:

@@ -35,12 +35,15 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to this address; port 0 takes a free one. SpicError where it cannot be had."""
     try:
-        ((family, _, _, _, address), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ((family, _, _, _, address), *_) = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or reason(error)
-        raise SpicError(f"--host {host} --port {port}: cannot listen there ({why}); choose another port or "
-                        "address of this machine") from None
+        raise SpicError(
+            f"--host {host} --port {port}: cannot listen there ({why}); choose another port or address of this machine"
+        ) from None
 
 
 def check_tls(certificate: Path, key: Path) -> None:
@@ -48,17 +51,37 @@ def check_tls(certificate: Path, key: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
-        raise SpicError(f"--tls_cert {certificate} --tls_key {key}: no certificate with its key, both PEM, the key without a "
-                        f"password ({reason(error)})") from None
+        raise SpicError(
+            f"--tls_cert {certificate} --tls_key {key}: no certificate with its key, both PEM, the key without a "
+            f"password ({reason(error)})"
+        ) from None
 
 
-def make_server(app, limits: Limits, tls: tuple[Path, Path] | None = None, ready: Callable[[], None] = lambda: None) -> Server:
+def make_server(
+    app, limits: Limits, tls: tuple[Path, Path] | None = None, ready: Callable[[], None] = lambda: None
+) -> Server:
     """A server for the application, to be run on a socket. tls: files of the certificate and of the key."""
     certificate, key = tls or (None, None)
-    return Server(uvicorn.Config(
-        app, http=protocol(limits), ws="none", loop="asyncio", lifespan="on", log_config=None, log_level="critical", access_log=False,
-        server_header=False, proxy_headers=False, timeout_keep_alive=limits.idle_seconds,
-        timeout_graceful_shutdown=limits.drain_seconds, ssl_certfile=certificate, ssl_keyfile=key, ssl_ciphers=_CIPHERS), ready)
+    return Server(
+        uvicorn.Config(
+            app,
+            http=protocol(limits),
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.idle_seconds,
+            timeout_graceful_shutdown=limits.drain_seconds,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            ssl_ciphers=_CIPHERS,
+        ),
+        ready,
+    )
 
 
 def address(listening: socket.socket, tls: bool) -> str:
@@ -73,5 +96,3 @@ def run(server: Server, listening: socket.socket) -> None:
         asyncio.run(server.serve([listening]))
     except KeyboardInterrupt:
         pass  # uvicorn ends what it took first, and then passes the interruption on
-
-

@@ -1,4 +1,4 @@
-"""One stream: read, checked against what is served, answered once, counted once. Knows nothing of HTTP but its status codes."""
+"""One stream: read, checked against what is served, answered once, counted once. Of HTTP it knows the status codes."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ class Service:
         job.seconds["total"] = read_seconds + time.perf_counter() - start
         milliseconds = {stage: round(1000 * seconds, 3) for stage, seconds in job.seconds.items()}
         self._count(served, stream, job, source, milliseconds["total"])
-        return json.dumps({"point": served.header.point, "answers": replies, "milliseconds": milliseconds},
-                          allow_nan=False).encode()
+        return json.dumps(
+            {"point": served.header.point, "answers": replies, "milliseconds": milliseconds}, allow_nan=False
+        ).encode()
 
     def read(self, stream: bytes) -> tuple[Served, list[bytes]]:
         """Which point a stream is for, and its payloads; every frame and the end mark checked."""
@@ -92,7 +93,9 @@ class Service:
             return self.batcher.submit(served, payloads)
         except QueueFull:
             if len(payloads) > self.limits.queue:
-                raise Refused(413, f"more than {self.limits.queue} pictures in one stream; send several streams") from None
+                raise Refused(
+                    413, f"more than {self.limits.queue} pictures in one stream; send several streams"
+                ) from None
             raise Refused(503, "too many pictures wait already; send it again later") from None
 
     def _count(self, served: Served, stream: bytes, job: Job, source: str, milliseconds: float) -> None:
@@ -104,5 +107,12 @@ class Service:
             self.metrics.seconds.labels(stage).observe(seconds)
         now = time.time()
         for payload, answer in zip(job.payloads, job.replies):
-            self.arrivals.add(answer, time=round(now, 3), source=source, point=labels[0], coder=labels[1],
-                              bytes=len(payload), milliseconds=milliseconds)
+            self.arrivals.add(
+                answer,
+                time=round(now, 3),
+                source=source,
+                point=labels[0],
+                coder=labels[1],
+                bytes=len(payload),
+                milliseconds=milliseconds,
+            )

@@ -99,8 +99,8 @@ class Task:
 
     scores: the first one is the accuracy of curves. metric: number of classes → Metric. loss: (logits, targets) →
     scalar, for supervised training; targets of no known class are not scored. batch_size: images per step of val.py.
-    answer: (logits of one image [classes, ...], class names) → Answer. reply: the same → what a cloud says of one picture,
-    ready for JSON (spic.protocol).
+    answer: (logits of one image [classes, ...], class names) → Answer. reply: the same → what a cloud says of one
+    picture, ready for JSON (spic.protocol).
     summed: names of what a row per image holds that adds up over images (numbers between spaces), and decides the first
     score; score_of_sums: (those sums [..., values], number of images) → that score [...], so that any choice of images
     can be scored again.
