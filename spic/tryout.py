@@ -13,7 +13,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -119,9 +119,9 @@ def _point(args: argparse.Namespace) -> OperatingPoint:
     return point.with_tables(args.tables or best_tables(point.form, KINDS))
 
 
-def _default_benchmark(args: argparse.Namespace, points: Iterable[Key]) -> str:
-    """1000 names for a person's own photo, where their network is at hand."""
-    there = args.photo and any(key[:2] == (args.task, photos.NAME) for key in points)
+def _default_benchmark(args: argparse.Namespace, points: Mapping[Key, OperatingPoint]) -> str:
+    """1000 names for a person's own photo, where their network and its bottlenecks are at hand."""
+    there = args.photo and any(key[:2] == (args.task, photos.NAME) and point.weights.exists() for key, point in points.items())
     return photos.NAME if there and photos.installed() else EMBEDDED
 
 
