@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from spic.curves.bjontegaard import bound_at, rate_at
 from spic.curves.bootstrap import LEVEL, RESAMPLES, SEED, Bootstrap, Interval, interval
-from spic.curves.comparison import ANSWER, OURS, RATES, RIVAL, Comparison, Curve, Point
+from spic.curves.comparison import ANSWER, OURS, RIVAL, Comparison, Curve, Point
 from spic.tasks import TASKS
 
 CHEAPEST = "the rival with the fewest bits"
