@@ -181,7 +181,8 @@ def _parsed(data: bytes):
 
 def _cause(error: BaseException) -> str:
     """Why there was no answer, without the library's words about itself."""
-    text = reason(error)
+    inner = error.args[-1] if error.args else None
+    text = reason(inner if isinstance(inner, BaseException) else error)
     return text.rpartition(": ")[2] if "object at 0x" in text or "HTTPConnection" in text else text
 
 
