@@ -91,7 +91,7 @@ def test_new_weights_take_the_tables_of_the_old_ones_away(tmp_path, monkeypatch)
     point = point_with(tmp_path, steps=(0.5,))[0]
     own = {kind: FrequencyTable([{0: 1}, {1: 2}], 0.5, np.array([[[0]], [[1]]])) for kind in KINDS if kind != SHARED}
     files = write_tables(own, point.table, "mine", tmp_path)
-    assert [file.name for file in files] == ["classification_0.channel.json", "classification_0.position.json"]
+    assert [file.name for file in files] == [f"classification_0.{kind}.json" for kind in own]
     for kind, table in own.items():
         assert load_table(point.with_tables(kind)).digest == table.digest
     point_with(tmp_path, steps=(0.5,))
