@@ -13,7 +13,7 @@ from spic.curves.comparison import compare
 from spic.files import sha256, write_whole
 from spic.record import Results, write_record
 from spic.study import evaluation, papers
-from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
+from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN
 from spic.study.measured import Measured, sets
 
 
@@ -40,29 +40,29 @@ def around(scale):
     return [(bpp * scale, top1) for bpp, top1 in AROUND]
 
 
-@pytest.mark.parametrize("s1, s2, verdict", [(0.1, 0.2, HOLDS), (0.1, 0.6, PART), (0.6, 0.9, OPEN), (4.0, 5.0, FAILS)])
-def test_every_split_must_beat_the_cheapest_rival_by_what_no_interval_covers(mine, s1, s2, verdict):
+@pytest.mark.parametrize("s1, s2", [(0.1, 0.2), (0.1, 0.6), (4.0, 5.0)])
+def test_without_rows_factors_are_told_and_decide_nothing(mine, s1, s2):
     figure(mine, *curve_of(record, around(s1)), *curve_of(record, around(s2), split_point="S2"),
            *curve_of(record, around(99), split_point="US1"), *curve_of(rival, AROUND), *curve_of(rival, around(3), codec="webp"))
     finding = papers.headline(mine)
-    assert finding.verdict == verdict and [row["cheapest rival"] for row in finding.tables[0]] == ["JPEG", "JPEG"]
+    assert finding.verdict == OPEN and [row["cheapest rival"] for row in finding.tables[0]] == ["JPEG", "JPEG"]
     assert finding.tables[0][0]["times fewer bits, payload"] == f"{1 / s1:.2g}"
     assert finding.tables[1][0]["WebP"] == f"{float(f'{3 / s1:.2g}'):g}"
-    assert papers.unlabelled(mine).verdict == FAILS, "US1 needs 99 times the bits"
+    assert papers.unlabelled(mine).tables[0][0]["times fewer bits, payload"] == "0.01", "US1 needs 99 times the bits"
 
 
 def test_a_split_that_reaches_no_accuracy_beats_nobody_and_the_drop_is_the_least_it_reaches(mine):
     figure(mine, *curve_of(record, [(0.001, 60.0), (0.002, 65.0)]),
            *curve_of(record, [(0.001, 70.0), (0.002, 74.5)], split_point="S2"), *curve_of(rival, AROUND))
     rows = papers.headline(mine).tables[0]
-    assert [(row["points below"], row["verdict"]) for row in rows] == [(5, FAILS), (2, HOLDS)]
+    assert [(row["points below"], row["verdict"]) for row in rows] == [(5, FAILS), (2, OPEN)]
 
 
 def test_sending_the_label_is_told_and_is_no_rival(mine):
     label = dataclasses.replace(rival("label", quality=0), bpp=0.001, bpp_wire=0.01, scores={"top1": 76.0})
     figure(mine, *curve_of(record, around(0.1)), *curve_of(rival, AROUND), label)
     finding = papers.headline(mine)
-    assert finding.verdict == HOLDS and "Against sending the answer (Label), S1: 0.056 times fewer bits" in finding.sentence
+    assert finding.verdict == OPEN and "Against sending the answer (Label), S1: 0.056 times fewer bits" in finding.sentence
 
 
 def put_with_rows(measured, share, rival_bytes, noise=0.0):

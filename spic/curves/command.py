@@ -55,6 +55,12 @@ def _add_table(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--output", type=Path, help="also write a CSV file")
 
 
+def _add_ratios(verb: argparse.ArgumentParser) -> None:
+    _add_table(verb)
+    verb.add_argument("--below", type=positive, default=1, metavar="POINTS", help="under the uncompressed network, where bits are "
+                      "compared (default: %(default)s)")
+
+
 def _add_anchor(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--anchor", nargs="+", default=[], help="compare with these curves only (default: all)")
 
@@ -148,11 +154,11 @@ def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = 
     _write_parts(output, parts)
 
 
-def _intervals(comparison: Comparison, rows: Rows | None) -> tuple[summaries.Table, summaries.Table]:
+def _intervals(comparison: Comparison, rows: Rows | None, drop: float = 1) -> tuple[summaries.Table, summaries.Table]:
     """Times fewer bits, where there are rivals; accuracies of points that have rows."""
     bootstrap = Bootstrap(comparison, rows) if rows else None
     known = bootstrap if bootstrap and bootstrap.names else None
-    ratios = factors.times_fewer(comparison, known)
+    ratios = factors.times_fewer(comparison, known, drop)
     return ratios, factors.accuracies(comparison, known) if known else []
 
 
@@ -223,7 +229,7 @@ def bd(args: argparse.Namespace) -> None:
 def ratios(args: argparse.Namespace) -> None:
     check_writable(args.output)
     comparison = _comparison(args)
-    found, scores = _intervals(comparison, Rows(args.results))
+    found, scores = _intervals(comparison, Rows(args.results), args.below)
     if not found:
         raise SpicError("no rival among these results: measure some with spic rivals, or spic curves run")
     if scores:
@@ -245,7 +251,7 @@ def cost(args: argparse.Namespace) -> None:
 VERBS = {
     "figure": (figure, _add_figure, "all points as CSV, the figure as PNG and SVG, Bjøntegaard deltas, a caption"),
     "bd": (bd, _add_deltas, "Bjøntegaard deltas, and the bits at one point under the uncompressed network"),
-    "ratios": (ratios, _add_table, "how many times fewer bits than each rival, and accuracies, with intervals over the pictures"),
+    "ratios": (ratios, _add_ratios, "how many times fewer bits than each rival, and accuracies, with intervals over the pictures"),
     "links": (links, _add_table, "time to answer over links of 50 kbit/s to 100 Mbit/s"),
     "cost": (cost, _add_table, "bits, accuracy and edge cost of every point"),
     "run": (run, _add_run, "measure all points and rivals, then draw the figure; what is done already is kept"),

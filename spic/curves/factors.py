@@ -13,8 +13,9 @@ from spic.tasks import TASKS
 CHEAPEST = "the rival with the fewest bits"
 COLUMNS = {"bpp": "times fewer bits, payload", "bpp_wire": "times fewer bits, all bytes"}
 NOTE = (f"Intervals: {LEVEL:.0%}, percentile bootstrap over the pictures, paired (all curves and the uncompressed network on the "
-        f"same draws), {RESAMPLES} draws, seed {SEED}. Bits are compared at one point under the uncompressed network; over: the "
-        "rival does not get there; at most: all of the rival's points lie above, fewer bits might do.")
+        f"same draws), {RESAMPLES} draws, seed {SEED}. Bits are compared at one point under the uncompressed network, if nothing else is "
+        "said; over: the rival does not get there; not reached: ours does not, or not in all draws; at most: all of the rival's "
+        "points lie above, fewer bits might do.")
 
 Table = list[dict]
 
@@ -22,6 +23,11 @@ Table = list[dict]
 def two_digits(value: float) -> str:
     """More digits of a ratio say nothing."""
     return f"{float(f'{value:.2g}'):g}" if math.isfinite(value) else "any"
+
+
+def _end(value: float) -> str:
+    """An end of an interval; 0 times fewer bits is that of draws in which our curve does not get there at all."""
+    return two_digits(value) if value else "not reached"
 
 
 def rivals_of(comparison: Comparison) -> list[Curve]:
@@ -53,13 +59,14 @@ def ratio_of(ours: Curve, rivals: Sequence[Curve], accuracy: float, rate: str = 
     return (math.nan if math.isinf(mine) else least / mine), loose
 
 
-def times_fewer(comparison: Comparison, bootstrap: Bootstrap | None = None) -> Table:
-    """A row for each of our curves against each rival, against the cheapest of them, and against sending the answer."""
+def times_fewer(comparison: Comparison, bootstrap: Bootstrap | None = None, drop: float = 1) -> Table:
+    """A row for each of our curves against each rival, against the cheapest of them, and against sending the answer, at some
+    points under the uncompressed network."""
     rivals = rivals_of(comparison)
     answers = [curve for curve in comparison.curves if curve.kind == ANSWER and curve.drawable()]
     groups = {CHEAPEST: rivals} if rivals else {}
     groups |= {curve.name: [curve] for curve in (*rivals, *answers)}
-    return [{"curve": ours.name, "against": name, **row_of(comparison, bootstrap, ours, group)}
+    return [{"curve": ours.name, "against": name, **row_of(comparison, bootstrap, ours, group, drop)}
             for ours in comparison.curves if ours.kind == OURS and ours.drawable() for name, group in groups.items()]
 
 
@@ -69,7 +76,7 @@ def row_of(comparison: Comparison, bootstrap: Bootstrap | None, ours: Curve, riv
     for rate, what in (("bpp", "payload"), ("bpp_wire", "all bytes")):
         row[COLUMNS[rate]] = ratio_text(ours, rivals, comparison.uncompressed(drop), rate)
         found = interval_of(bootstrap, ours, rivals, rate, drop)
-        row[f"95 %, {what}"] = found.text(two_digits) if found else "not measured"
+        row[f"95 %, {what}"] = found.text(_end) if found else "not measured"
     return row
 
 
