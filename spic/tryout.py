@@ -72,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("photo", nargs="?", type=Path, metavar="PHOTO", help="a picture file; None: one of the embedded scenes")
     add("--task", choices=TASKS, default="classification")
-    add("--benchmark", help=f"whose network and points; None: {photos.NAME} for a photo, where that is installed, else {EMBEDDED}")
+    add("--benchmark", help=f"whose network and points; None: {photos.NAME} for a photo, where that is installed, else "
+        f"{EMBEDDED}")
     add("--network", help="only points of this network, by its name in dict.yaml")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
     add("--split_point", help="None: S1, or US1 where there is no other")
@@ -114,7 +115,8 @@ def _point(args: argparse.Namespace) -> OperatingPoint:
                             f"{args.network} --cut NODE --data DIR` (`spic splits {args.network}` shows where to cut), then "
                             "name its dict.yaml with --points")
     benchmark = args.benchmark or _default_benchmark(args, points)
-    split = args.split_point or next((name for name in ("S1", "US1") if (args.task, benchmark, name) in {key[:3] for key in points}), "S1")
+    there = {key[2] for key in points if key[:2] == (args.task, benchmark)}
+    split = args.split_point or ("US1" if "US1" in there and "S1" not in there else "S1")
     (point,) = select(points, args.task, benchmark, [split], [args.compress_factor])[:1]
     return point.with_tables(args.tables or best_tables(point.form, KINDS))
 

@@ -8,9 +8,10 @@ is scaled so that a change by 1 moves the logits by 1 (Euclidean, the classes' m
 
 Behind the last layer but one this is the projection on the singular directions of the layer's weights. There the form
 "rectified" does with far less, since of a thousand logits few say anything: each logit is a direction of its own (their mean
-taken off), and only what rises further above its average than a threshold is sent; the rest are taken for what they are on average.
+taken off), and only what rises further above its average than a threshold is sent; the rest are taken for their averages.
 
-Source of the method: transform coding with a weighted error (Gersho and Gray, Vector Quantization and Signal Compression, 1992, ch. 8).
+Source of the method: transform coding with a weighted error (Gersho and Gray, Vector Quantization and Signal Compression,
+1992, ch. 8).
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _logits(back: fx.GraphModule, feature: Tensor) -> Tensor:
 
 
 def _threshold(back: fx.GraphModule, data: FeatureSet, mean: Tensor) -> float:
-    """Further than that ``SENT`` logits of a picture rise above those of the mean feature, or half of them where there are few."""
+    """Further than that rise ``SENT`` logits of a picture above those of the mean feature; half of them where there are few."""
     logits = torch.cat([_logits(back, part) for part in data.features[: BATCH * 32].split(BATCH)]) - _logits(back, mean)
     count = round(len(logits) * min(SENT, logits.shape[1] / 2))
     return float(logits.flatten().topk(count).values[-1])

@@ -122,7 +122,8 @@ def _curve(task: str, args: argparse.Namespace) -> Curve:
     lambdas = tuple(args.lambdas or ([LAMBDA] if args.steps else []))
     form = args.form or (SEPARABLE if args.steps else LINEAR)
     return Curve(task, name, args.split_point, lambdas, _one_or_each(args.step), args.stride, _one_or_each(args.channels),
-                 args.steps, None, args.batch_size, args.lr, args.rate, args.distortion, args.seed, args.compress_factor, form, more)
+                 args.steps, None, args.batch_size, args.lr, args.rate, args.distortion, args.seed, args.compress_factor,
+                 form, more)
 
 
 def _one_or_each(values: Sequence | None):

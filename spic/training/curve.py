@@ -78,8 +78,8 @@ class Bench:
     """What the jobs of one network share: halves and features per cut, float32 ones of whole pictures to count symbols of.
 
     backs, activations: cut -> the part behind it, the last activation that its features ask for. directions: (cut, form,
-    stride as the job says it) -> the closed form, of the jobs that begin with one. network, pictures: change when the network's weights, or the
-    pictures that are learned from, do.
+    stride as the job says it) -> the closed form, of the jobs that begin with one. network, pictures: change when
+    the network's weights, or the pictures that are learned from, do.
     """
 
     benchmark: Benchmark
@@ -304,7 +304,8 @@ def identity_of(job: Job, bench: Bench) -> dict:
     """What makes a settled job's training another one."""
     training = bench.training[bench.benchmark.cut_after(job)]
     return identity(job.options, bench.device, job=job.name, cut=job.cut, stride=job.stride, channels=job.channels,
-                    parent=job.parent, form=job.form, activation=job.activation, network=bench.network, pictures=bench.pictures, feature=list(training.shape))
+                    parent=job.parent, form=job.form, activation=job.activation, network=bench.network,
+                    pictures=bench.pictures, feature=list(training.shape))
 
 
 def _is_done(job: Job, bench: Bench) -> bool:

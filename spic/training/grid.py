@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     jobs = [_changed(job, args.rate, args.seed) for job in chosen(read_grid(args.benchmark), args.tasks, args.only)]
-    outcomes = train_all(jobs, Places(args.output, args.runs), Pictures(args.data, limit=args.limit, apart_from=tuple(args.apart_from)),
-                         processes=args.processes)
+    pictures = Pictures(args.data, limit=args.limit, apart_from=tuple(args.apart_from))
+    outcomes = train_all(jobs, Places(args.output, args.runs), pictures, processes=args.processes)
     print(*(outcome.line() for outcome in outcomes), verdict(outcomes), sep="\n")
 
 

@@ -18,8 +18,8 @@ from spic.training.curve import Pictures, open_pictures
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("spic pictures", description="List the pictures that bottlenecks would learn from, without labels, and refuse "
-                    "those that are tested on.")
+    parser = Parser("spic pictures", description="List the pictures that bottlenecks would learn from, without labels, "
+                    "and refuse those that are tested on.")
     add = parser.add_argument
     add("--task", default="classification", help="of the benchmark")
     add("--benchmark", default="photos", help=f"one of {', '.join(names('classification'))}, or of the other tasks")

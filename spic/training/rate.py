@@ -134,7 +134,8 @@ class Table(nn.Module):
     def __init__(self, channels: int, tables: str = "shared", lowest: int = 0, soft: float = 1.0):
         super().__init__()
         self.tables, self.lowest, self.soft = tables, lowest, soft
-        self.register_buffer("counts", torch.zeros(1 if tables == "shared" else channels, LEVELS if lowest == 0 else -2 * lowest))
+        levels = -2 * lowest or LEVELS
+        self.register_buffer("counts", torch.zeros(1 if tables == "shared" else channels, levels))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)[..., None, None] if self.tables == "each" else x
