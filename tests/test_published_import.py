@@ -347,10 +347,12 @@ def test_a_checkpoint_that_runs_code_runs_nothing(point, tmp_path):
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_checkpoint_that_asks_for_gradients_is_read(point):
-    asking = {"bn5_1.bias": torch.ones(256, requires_grad=True)}
-    found = read_checkpoint(checkpoint_bytes(point, **asking), point, "model5.pth.tar")
-    assert found.content == read_checkpoint(checkpoint_bytes(point, **{"bn5_1.bias": torch.ones(256)}), point, "model5.pth.tar").content
+def test_tensors_that_ask_for_gradients_or_share_memory_are_read(point):
+    ones = torch.ones(256)
+    odd = {"bn5_1.bias": torch.ones(256, requires_grad=True), "bn2_1.bias": ones, "bn2_1.weight": ones}
+    plain = {name: torch.ones(256) for name in odd}
+    found, expected = (read_checkpoint(checkpoint_bytes(point, **state), point, "model5") for state in (odd, plain))
+    assert found.content == expected.content and found.to_bytes() == expected.to_bytes()
 
 
 def test_a_trained_estimator_is_told_from_an_untrained_one(point):

@@ -104,7 +104,8 @@ def read_checkpoint(data: bytes, point: OperatingPoint, name: str) -> Checkpoint
     if wrong:
         raise SpicError(f"{name}: does not fit {point.name} with stride {point.stride} and {point.channels} channels "
                         f"(first: {wrong})")
-    return Checkpoint({key: value.detach().contiguous() for key, value in state.items()}, origin)  # a file may ask for gradients
+    # a file may ask for gradients, or let tensors share memory
+    return Checkpoint({key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}, origin)
 
 
 def _origin(estimator: dict[str, Tensor], name: str, devices: set[str]) -> Origin:
