@@ -106,7 +106,8 @@ def test_a_stretch_without_points_is_faint_and_explained():
 
 
 def test_every_known_curve_has_a_colour_of_its_own_but_for_its_twin_without_labels():
-    colours = [style.colour for name, style in STYLES.items() if not name.startswith("US")]
+    once = [name for name in STYLES if not name.startswith("US") and name != "Class map"]  # a map's twin is the label
+    colours = [STYLES[name].colour for name in once]
     assert len(set(colours)) == len(colours)
 
 

@@ -323,7 +323,7 @@ def test_decoded_features_go_to_the_rest_and_pictures_to_the_whole_network(learn
 
 def test_untrained_rivals_are_named_and_nothing_breaks(tiny, tmp_path, capsys):
     code, found = evaluate(tmp_path)
-    assert code == 0 and found.records == () and set(found.missing) == {"Variational", "Entropic Student"}
+    assert code == 0 and found.records == () and set(found.missing) == {"Variational", "Scale hyperprior", "Entropic Student"}
     assert "train it: spic rivals learned train --model student" in found.missing["Entropic Student"]
     assert capsys.readouterr().err.count("left out: ") == 2
 
@@ -348,7 +348,7 @@ def test_without_compressai_training_ends_in_one_line_and_evaluation_goes_on(tmp
     assert error.count("\n") == 1 and "pip install -e .[learned]" in error
     assert command.main(["evaluate", *words, "--output", str(tmp_path / "out.json")]) == 0
     missing = json.loads((tmp_path / "out.json").read_text())["missing"]
-    assert list(missing) == ["Variational", "Entropic Student"] and "compressai" in missing["Variational"]
+    assert list(missing) == ["Variational", "Scale hyperprior", "Entropic Student"] and "compressai" in missing["Variational"]
 
 
 @pytest.mark.parametrize("words, message", [

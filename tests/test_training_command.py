@@ -125,7 +125,7 @@ def test_several_lambdas_are_a_curve_that_shares_its_features(train, photos, tmp
     passes, compute = [], curve.compute
     monkeypatch.setattr(curve, "compute", lambda *given, **more: passes.append(given[1]) or compute(*given, **more))
     code, _, out = train(photos, "--lambda", "10", "50", "200", "--compress_factor", "2")
-    assert code == 0 and passes == [["4"], ["4"]], "one set to learn from, one to count"
+    assert code == 0 and passes == [["4"]], "the pictures that are learned from are also counted, all of them"
     assert sorted(points_of(tmp_path / "out")) == [2, 3, 4]
     steps = [json.loads(line).get("step") for factor in (2, 3, 4)
              for line in (tmp_path / f"out/runs/classification/own/US1/{factor}.jsonl").read_text().splitlines()]

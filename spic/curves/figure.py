@@ -24,6 +24,7 @@ from spic.errors import SpicError
 BLUE, VERMILION, GREEN, SKY, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#E69F00", "#CC79A7"
 BLACK, GREY = "#000000", "#7F7F7F"
 VIOLET, BROWN, WINE = "#5D3A9B", "#994F00", "#882255"  # darker than any other here, and safe for the colour-blind too
+NAVY, OLIVE = "#1A237E", "#7A6F00"
 SIZE = (7.2, 4.8)  # inches
 DPI = 200
 METADATA = {"png": {"Software": None}, "svg": {"Date": None}}  # no version and no date in the files
@@ -58,8 +59,8 @@ STYLES = {
     "JPEG": Style(BLACK, "o"), "WebP": Style(PURPLE, "s"), "JPEG 2000": Style(GREY, "x", size=6),
     "AVIF": Style(ORANGE, "P", size=6.5), "AV1": Style(WINE, ">", "-.", hollow=True),
     "HEVC": Style(SKY, "v", size=6.5),
-    "Label": Style(BLACK, "p", ":", size=8), "Class map": Style(BLACK, "p", ":", size=8),
-    "Scale hyperprior": Style(VIOLET, "H", "-.", hollow=True, size=6.5),
+    "Label": Style(NAVY, "p", ":", size=8), "Class map": Style(NAVY, "p", ":", size=8),
+    "Scale hyperprior": Style(OLIVE, "H", "-.", hollow=True, size=6.5),
     "Variational": Style(VIOLET, "h", ":", size=6.5), "Entropic Student": Style(BROWN, "X", ":", size=6.5),
 }
 SPARE_COLOURS = (BLACK, SKY, GREEN, PURPLE, BLUE, GREY)
