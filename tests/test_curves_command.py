@@ -66,7 +66,7 @@ def steps(monkeypatch):
     calls = []
 
     def measure_points(points, **options):
-        calls.append((points[0].task, options))
+        calls.append((points[0].task, {**options, "table": points[0].table.name}))
         return [record(p.split_point, p.compress_factor, bpp=0.1 + p.compress_factor, top1=70.0 + p.compress_factor / 10)
                 for p in points]
 
@@ -88,8 +88,9 @@ def steps(monkeypatch):
 
 def test_run_command_measures_points_and_rivals_then_draws(tmp_path, steps):
     argv = ["run", "--task", "classification", "--limit", "1000", "--split_point", "S1", "--runs", str(tmp_path / "r"),
-            "--features", "S1"]
+            "--features", "S1", "--tables", "context"]
     assert main([*argv, "--output", str(tmp_path / "f")]) == 0
+    assert steps[0][1]["table"] == "classification_0.context.json"
     points = (tmp_path / "f.csv").read_text()
     assert (tmp_path / "f.png").exists() and points.count("\n") == 1 + 6 + 4
     assert all(f",{name}," in points for name in ("S1", "JPEG", "S1 JPEG", "Variational", "Label"))

@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from spic.coding.tables import KINDS
 from spic.commands import Parser, boolean, guarded, positive
 from spic.curves import factors, paper, summaries
 from spic.curves.bootstrap import Bootstrap
@@ -26,6 +27,7 @@ from spic.curves.redraw import read_csv, read_notes
 from spic.curves.samples import Rows
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
+from spic.points import SHARED
 from spic.report import aligned
 
 ENDINGS = (".png", ".svg", ".csv", ".txt")  # a figure's name may be given with one of these
@@ -93,6 +95,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
     add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 (default: all)")
     add("--coder", default="rans", help="huffman (as published) or rans (default: %(default)s)")
+    add("--tables", choices=KINDS, default=SHARED, help="kind of frequency table of the points (default: %(default)s)")
     add("--codecs", nargs="+", help="rivals (default: all that work here)")
     add("--features", nargs="+", default=[], metavar="SPLIT", help="also plain compression of the features here")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")
@@ -193,7 +196,8 @@ def run(args: argparse.Namespace) -> None:
 
     output = _figure_name(args.output)
     benchmark = benchmark_of(args.task, args.benchmark, args.valdir)
-    points = select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
+    chosen = select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
+    points = [point.with_tables(args.tables) for point in chosen]
     folder = args.runs if args.runs is not None else Path("runs") / f"{benchmark.name}-{args.task}"
     pictures = Pictures(args.valdir, args.limit, args.backbone_weights, args.gpu, args.workers)
     results = measure(benchmark, points, pictures, folder, coder=args.coder, codecs=args.codecs, features=args.features)

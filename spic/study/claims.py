@@ -28,7 +28,7 @@ HALF = 0.5
 DEVIATIONS = {"hyperprior": "folded Laplacian, no ReLU (as in the checkpoints)", "gaussian": "as the paper says", "l1": "as the paper says",
               "table": "ours", "factorized": "Ballé et al. 2017"}
 """What our estimators do otherwise than the paper's text."""
-OUR_VARIANTS = ("rans-shared", "rans-channel", "rans-position")  # coarse to fine
+OUR_VARIANTS = ("rans-shared", "rans-channel", "rans-position", "rans-context")  # coarse to fine
 
 
 @dataclass(frozen=True)

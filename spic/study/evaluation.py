@@ -29,7 +29,7 @@ from spic.study.train import folder
 from spic.tasks import TASKS
 from spic.training import recount
 
-VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position")  # coder and kind of table
+VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position", "rans-context")  # coder and kind of table
 
 
 def records(root: Path, task: str, whose: str, variant: str) -> Path:
