@@ -86,7 +86,7 @@ def test_damaged_maps_and_foreign_classes_are_refused():
 @pytest.fixture
 def benchmark():
     """Bright and dark pictures; training ones are of the same kind."""
-    source = SimpleNamespace(open=lambda data, split, limit: Pictures(4), bottlenecks="train")
+    source = SimpleNamespace(open=lambda data, split, limit: Pictures(4, split), bottlenecks="train")
     return SimpleNamespace(task="classification", name="test", num_classes=2, preparation=Preparation(24, 24), source=source,
                            open_data=lambda valdir, limit: Pictures(), build_network=lambda weights=None: Brightness().eval())
 
@@ -132,4 +132,17 @@ def test_the_command_sends_answers_alone(benchmark, tmp_path, monkeypatch, capsy
 
 def test_networks_without_training_pictures_have_no_counts(benchmark):
     benchmark.source = None
-    assert not answer.count_answers(benchmark, lambda image: 0, None).any()
+    assert not answer.count_answers(benchmark, lambda image: 0, None, []).any()
+
+
+def test_answers_are_counted_on_no_picture_that_is_tested_on_or_has_no_label(benchmark):
+    class Unlabelled(Pictures):
+        def label(self, index):
+            return None
+
+    def counted(pictures):
+        benchmark.source.open = lambda data, split, limit: pictures
+        return answer.count_answers(benchmark, lambda image: 0, None, Pictures().paths)
+
+    assert counted(Pictures(4, "train")).sum() == 4
+    assert not counted(Pictures(4)).any() and not counted(Unlabelled(4, "train")).any()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -191,24 +191,29 @@ def measure_answers(benchmark: Benchmark, *, valdir: Path | None = None, limit: 
     def answers(image: np.ndarray) -> np.ndarray:
         return PixelRival.cloud(rival, [image]).argmax(1)[0].cpu().numpy()
 
-    codecs = _codecs(benchmark, answers, valdir)
+    codecs = _codecs(benchmark, answers, valdir, dataset.paths)
     rival.identity += "/" + " ".join(str(getattr(codec, "seen", np.zeros(1)).tobytes()) for codec in codecs)
     store = ResultCache(cache or cache_root() / "rivals")
     return sweep(rival, benchmark, codecs, store, None, batch_size, workers, per_image), {}
 
 
-def _codecs(benchmark: Benchmark, answers: Answers, data: Path | None) -> list:
+def _codecs(benchmark: Benchmark, answers: Answers, data: Path | None, tested: Sequence) -> list:
     if benchmark.task == "segmentation":
         return [ClassMapCodec(answers, benchmark.num_classes)]
-    seen = count_answers(benchmark, answers, data)
+    seen = count_answers(benchmark, answers, data, tested)
     return [LabelCodec(answers, seen, code) for code in (FIXED, *([COUNTS] if seen.any() else []))]
 
 
-def count_answers(benchmark: Benchmark, answers: Answers, data: Path | None) -> np.ndarray:
-    """int [classes, classes]: answered (rows) and true (columns) labels of training pictures; zeros where there are none."""
+def count_answers(benchmark: Benchmark, answers: Answers, data: Path | None, tested: Sequence) -> np.ndarray:
+    """int [classes, classes]: answered (rows) and true (columns) labels of training pictures.
+
+    Zeros where there are none, none with labels, or none but those that are ``tested`` on (paths).
+    """
     seen = np.zeros((benchmark.num_classes, benchmark.num_classes), np.int64)
     if benchmark.source is not None:
         pictures = benchmark.source.open(data, benchmark.source.bottlenecks, COUNTED)
+        if pictures.label(0) is None or not {*map(str, tested)}.isdisjoint(map(str, pictures.paths)):
+            return seen
         for index in range(len(pictures)):
             seen[int(answers(pictures.pixels(index))), int(pictures.label(index))] += 1
     return seen
