@@ -86,7 +86,7 @@ def test_damaged_maps_and_foreign_classes_are_refused():
 @pytest.fixture
 def benchmark():
     """Bright and dark pictures; training ones are of the same kind."""
-    source = SimpleNamespace(open=lambda data, split, limit: Pictures(4, split), bottlenecks="train")
+    source = SimpleNamespace(open=lambda data, split, limit: Pictures(4), bottlenecks="train")
     return SimpleNamespace(task="classification", name="test", num_classes=2, preparation=Preparation(24, 24), source=source,
                            open_data=lambda valdir, limit: Pictures(), build_network=lambda weights=None: Brightness().eval())
 
@@ -136,13 +136,17 @@ def test_networks_without_training_pictures_have_no_counts(benchmark):
 
 
 def test_answers_are_counted_on_no_picture_that_is_tested_on_or_has_no_label(benchmark):
-    class Unlabelled(Pictures):
+    class Known(Pictures):
+        def __init__(self, folder, labels):
+            super().__init__(4)
+            self.paths, self.labels = [f"{folder}/{index}.png" for index in range(4)], labels
+
         def label(self, index):
-            return None
+            return self.labels[index]
 
     def counted(pictures):
         benchmark.source.open = lambda data, split, limit: pictures
-        return answer.count_answers(benchmark, lambda image: 0, None, Pictures().paths)
+        return answer.count_answers(benchmark, lambda image: 0, None, ["val/0.png", "val/9.png"]).sum()
 
-    assert counted(Pictures(4, "train")).sum() == 4
-    assert not counted(Pictures(4)).any() and not counted(Unlabelled(4, "train")).any()
+    assert counted(Known("train", [0, 1, 0, 1])) == 4
+    assert counted(Known("val", [0, 1, 0, 1])) == 0 and counted(Known("train", [None] * 4)) == 0

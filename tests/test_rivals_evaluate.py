@@ -33,9 +33,8 @@ class Pictures:
 
     image_size = (24, 24)
 
-    def __init__(self, count=7, folder="val"):
+    def __init__(self, count=7):
         self.count, self.loads = count, 0
-        self.paths = [f"{folder}/{index}.png" for index in range(count)]
 
     def __len__(self):
         return self.count

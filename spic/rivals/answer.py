@@ -191,7 +191,7 @@ def measure_answers(benchmark: Benchmark, *, valdir: Path | None = None, limit: 
     def answers(image: np.ndarray) -> np.ndarray:
         return PixelRival.cloud(rival, [image]).argmax(1)[0].cpu().numpy()
 
-    codecs = _codecs(benchmark, answers, valdir, dataset.paths)
+    codecs = _codecs(benchmark, answers, valdir, getattr(dataset, "paths", ()))
     rival.identity += "/" + " ".join(str(getattr(codec, "seen", np.zeros(1)).tobytes()) for codec in codecs)
     store = ResultCache(cache or cache_root() / "rivals")
     return sweep(rival, benchmark, codecs, store, None, batch_size, workers, per_image), {}
@@ -212,7 +212,7 @@ def count_answers(benchmark: Benchmark, answers: Answers, data: Path | None, tes
     seen = np.zeros((benchmark.num_classes, benchmark.num_classes), np.int64)
     if benchmark.source is not None:
         pictures = benchmark.source.open(data, benchmark.source.bottlenecks, COUNTED)
-        if pictures.label(0) is None or not {*map(str, tested)}.isdisjoint(map(str, pictures.paths)):
+        if pictures.label(0) is None or not {*map(str, tested)}.isdisjoint(map(str, getattr(pictures, "paths", ()))):
             return seen
         for index in range(len(pictures)):
             seen[int(answers(pictures.pixels(index))), int(pictures.label(index))] += 1
