@@ -58,6 +58,11 @@ def test_tables_of_other_kinds_lie_beside_the_shared_one(tmp_path):
     assert beside(Path("S1_0.csv"), "channel") == Path("S1_0.channel.csv")
 
 
+def test_a_name_may_have_120_letters_and_a_stride_64(tmp_path):
+    (point,) = load_points(write(tmp_path, GOOD.replace("S1", "S" * 120).replace("stride: 2", "stride: 64"))).values()
+    assert point.split_point == "S" * 120 and point.stride == 64
+
+
 @pytest.mark.parametrize("old,new,message", [
     ("classification", "detection", "task must be one of"),
     ("classification", "c" * 1000, "dict.yaml: c{120}.mine.S1.0: the task must be one of"),
@@ -67,6 +72,14 @@ def test_tables_of_other_kinds_lie_beside_the_shared_one(tmp_path):
     ("0:", "9" * 300 + ":", "compress factor must be a whole number from 0 to 2147483647"),
     ("step: 2", "step: true", "step must be a number > 0"),
     ("channels: 8", "channels: 100000000", "channels must be a whole number > 0, at most"),
+    ("channels: 8", "channels: 0", "channels must be a whole number > 0"),
+    ("stride: 2", "stride: -2", "stride must be a whole number > 0, at most 64"),
+    ("stride: 2", "stride: 65", "stride must be a whole number > 0, at most 64"),
+    ("step: 2", "step: 0", "step must be a number > 0"),
+    ("step: 2", "step: 1000000", "step must be a number > 0"),
+    ("S1", "S" * 121, "split point must be a name of letters"),
+    (GOOD, "a: 1\nb: [", "line 2, column 5"),
+    (GOOD, "a: 1\n\nb: 2\na: 3", "line 4: a stands twice here, first in line 1"),
     ("weights: w", "weights: " + 300 * "w", "a file name of over 255 characters"),
     ("weights: w", "activation: tanh, weights: w", "activation must be one of relu, none"),
     ("stride: 2", "stride: 2, stride: 2", "line 1: stride stands twice here"),
