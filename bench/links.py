@@ -122,6 +122,7 @@ class Relay:
 
     def __init__(self, link: Link, ports: tuple[int, ...]):
         self.link, self.loop = link, asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda *_: None)  # its connections may be open when the edge is through
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         for port in ports:
             asyncio.run_coroutine_threadsafe(asyncio.start_server(
