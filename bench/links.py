@@ -276,7 +276,7 @@ def draw(rows: list[dict], path: Path) -> None:
     for place, way in enumerate(names):
         times = [row["median ms"] for row in rows if row["way"] == way]
         axes.barh([i + 0.2 * (place - (len(names) - 1) / 2) for i in range(len(links))], times, 0.18, label=way)
-    axes.set(yticks=range(len(links)), yticklabels=links, xscale="log", xlabel="median milliseconds from picture to answer")
+    axes.set(yticks=range(len(links)), yticklabels=links, xlabel="median milliseconds from picture to answer")
     axes.invert_yaxis()
     axes.legend(ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.savefig(path, dpi=150)
