@@ -69,6 +69,8 @@ def test_a_name_may_have_120_letters_and_a_stride_64(tmp_path):
     ("S1", "'a b'", "split point must be a name of letters"),
     ("0:", "x:", "compress factor must be a whole number"),
     ("0:", "true:", "compress factor must be a whole number"),
+    ("0:", "-1:", "compress factor must be a whole number from 0"),
+    ("step", "# " + "x" * (4 << 20) + "\n step", "larger than 4 MiB"),
     ("0:", "9" * 300 + ":", "compress factor must be a whole number from 0 to 2147483647"),
     ("step: 2", "step: true", "step must be a number > 0"),
     ("channels: 8", "channels: 100000000", "channels must be a whole number > 0, at most"),
