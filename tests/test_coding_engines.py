@@ -138,7 +138,7 @@ def test_symbols_beyond_the_escape_are_refused(name):
 
 
 @pytest.mark.parametrize("name", CODERS)
-def test_issue_15_item_18_any_memory_that_numpy_can_view_codes_alike(name):
+def test_any_memory_that_numpy_can_view_codes_alike(name):
     symbols = draw(MIXED, 4, (6, 5, 5))
     coder = make_coder(name, MIXED)
     payloads = coder.encode(symbols)
@@ -151,7 +151,7 @@ def test_issue_15_item_18_any_memory_that_numpy_can_view_codes_alike(name):
 
 
 @pytest.mark.parametrize("name", CODERS)
-def test_issue_15_item_18_images_without_symbols_have_empty_payloads(name):
+def test_images_without_symbols_have_empty_payloads(name):
     coder = make_coder(name, MIXED)
     assert coder.decode([b"", b""], (0, 1 << 24)).shape == (2, 0, 1 << 24)
     assert coder.decode([], (3, 4)).shape == (0, 3, 4)
@@ -168,7 +168,7 @@ def test_payloads_that_are_no_bytes_are_refused(payloads):
 
 @pytest.mark.parametrize("name", CODERS)
 @pytest.mark.parametrize("distributions, symbols", [(4, 65536), (64, 4096)])
-def test_issue_15_item_19_wide_tables_are_built_in_two_seconds(name, distributions, symbols):
+def test_wide_tables_are_built_in_two_seconds(name, distributions, symbols):
     rng = np.random.default_rng(0)
     counts = [dict(enumerate(row)) for row in rng.integers(1, 1000, (distributions, symbols)).tolist()]
     make_coder(name, MIXED).encode(np.zeros((1, 1), np.int32))  # kernels are compiled now

@@ -179,7 +179,7 @@ def test_a_table_of_many_wide_distributions_is_refused_before_it_takes_memory():
         FrequencyTable([{65535: 1}] * 1024, 1.0, np.arange(1024))
 
 
-def test_issue_15_item_19_what_takes_long_to_build_is_refused_with_its_bound():
+def test_what_takes_long_to_build_is_refused_with_its_bound():
     """The file that can be written can be read: the largest table is well below the 16 MiB of a file."""
     counts = [dict.fromkeys(range(65536), MAX_TOTAL >> 16)] * 8
     largest = FrequencyTable(counts, 1.0, np.arange(8))
@@ -204,7 +204,7 @@ def test_counts_of_small_numpy_integers_add_up():
     assert FrequencyTable({0: np.int32(2**31 - 1), 1: np.int32(2**31 - 1)}, np.float32(0.5)).total == 2**32 - 2
 
 
-def test_issue_15_item_19_counting_more_than_a_table_holds_is_refused():
+def test_counting_more_than_a_table_holds_is_refused():
     counter = SymbolCounter("channel")
     counter.add(np.arange(1 << 20, dtype=np.int32).reshape(1, 16, 1 << 16) % (1 << 16))
     with pytest.raises(SpicError, match="--tables shared"):
@@ -247,7 +247,7 @@ def test_the_information_of_the_counted_symbols_is_the_entropy():
 
 
 @given(st.one_of(SHARED_TABLES, channel_tables()), st.data())
-def test_issue_15_item_11_cross_entropy_does_not_depend_on_how_symbols_are_split(table, data):
+def test_cross_entropy_does_not_depend_on_how_symbols_are_split(table, data):
     """Not in the last digit: histograms are integers, and bits are computed once, from their sum."""
     symbols = data.draw(batches(table))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(symbols)), max_size=4)))
@@ -270,7 +270,7 @@ def test_cross_entropy_is_the_sum_of_each_symbols_price(table, data):
     assert math.isclose(table.cross_entropy(symbols), bits, rel_tol=1e-9, abs_tol=1e-6)
 
 
-def test_issue_15_item_11_cross_entropy_is_no_bound_for_one_image():
+def test_cross_entropy_is_no_bound_for_one_image():
     """The last symbols of an image go onto an empty state: a run of the most frequent one costs nothing there."""
     table = FrequencyTable({0: 900, 1: 80, 2: 15, 3: 4, 9: 1}, 1.0)
     symbols = np.array([[1, 2, 3, 1] + [0] * 50])

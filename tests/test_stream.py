@@ -187,7 +187,7 @@ def test_frames_one_by_one_are_the_bytes_of_the_stream(payloads):
     assert reader.ended
 
 
-def test_issue_15_item_6_leftover_bytes_in_a_frame_are_an_error():
+def test_leftover_bytes_in_a_frame_are_an_error():
     frames, _ = frames_of(PAYLOADS)
     reader = FrameReader(HEADER)
     with pytest.raises(StreamError, match="frame 0 has 6 bytes too many"):
@@ -197,7 +197,7 @@ def test_issue_15_item_6_leftover_bytes_in_a_frame_are_an_error():
         StreamHeader.from_bytes(HEADER.to_bytes() + frames[0])
 
 
-def test_issue_15_item_6_a_bad_frame_leaves_the_reader_as_it_was():
+def test_a_bad_frame_leaves_the_reader_as_it_was():
     frames, mark = frames_of(PAYLOADS)
     reader = FrameReader(HEADER)
     assert reader.payload(frames[0]) == b""
@@ -211,7 +211,7 @@ def test_issue_15_item_6_a_bad_frame_leaves_the_reader_as_it_was():
 
 
 @given(st.binary(max_size=60))
-def test_issue_15_item_6_arbitrary_bytes_are_refused_or_are_the_one_frame_that_means_them(data):
+def test_arbitrary_bytes_are_refused_or_are_the_one_frame_that_means_them(data):
     reader = FrameReader(HEADER)
     try:
         payload = reader.payload(data)
@@ -221,7 +221,7 @@ def test_issue_15_item_6_arbitrary_bytes_are_refused_or_are_the_one_frame_that_m
         assert FrameWriter(HEADER).frame(payload) == data
 
 
-def test_issue_15_item_6_a_batch_with_one_bad_frame_is_refused_whole():
+def test_a_batch_with_one_bad_frame_is_refused_whole():
     frames, mark = frames_of(PAYLOADS)
     reader = FrameReader(HEADER)
     with pytest.raises(StreamError, match="frame 2 "):
@@ -231,7 +231,7 @@ def test_issue_15_item_6_a_batch_with_one_bad_frame_is_refused_whole():
     reader.end(mark)
 
 
-def test_issue_15_item_6_nothing_follows_the_end():
+def test_nothing_follows_the_end():
     frames, mark = frames_of(PAYLOADS)
     reader = FrameReader(HEADER)
     reader.payloads(frames[:3])
@@ -247,7 +247,7 @@ def test_issue_15_item_6_nothing_follows_the_end():
             again()
 
 
-def test_issue_15_item_6_a_writer_that_has_ended_writes_no_more():
+def test_a_writer_that_has_ended_writes_no_more():
     writer = FrameWriter(HEADER)
     writer.end()
     for more in (writer.end, lambda: writer.frame(b"x")):
@@ -262,7 +262,7 @@ def test_issue_15_item_6_a_writer_that_has_ended_writes_no_more():
         stream.write(b"x")
 
 
-def test_issue_15_item_6_a_file_with_an_error_stays_unreadable_and_an_ended_one_stays_ended():
+def test_a_file_with_an_error_stays_unreadable_and_an_ended_one_stays_ended():
     reader = StreamReader(io.BytesIO(STREAM[:-4] + b"y" + STREAM[-3:]), HEADER)
     assert [reader.read(), reader.read()] == [b"", b"abc"]
     for _ in range(2):
