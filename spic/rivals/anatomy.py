@@ -61,13 +61,19 @@ VP8_FRAME_HEADER = 10  # frame tag, start code, width and height
 
 
 def webp_parts(data: bytes) -> Parts:
+    for name, size in _riff_chunks(data):
+        if name == b"VP8 ":
+            return _parts(data, size - VP8_FRAME_HEADER, VP8_FRAME_HEADER)
+    raise SpicError("a WebP file without a lossy picture (VP8 chunk)")
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Name and size of each chunk."""
     position = 12
     while position + 8 <= len(data):
         name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
-        if name == b"VP8 ":
-            return _parts(data, size - VP8_FRAME_HEADER, VP8_FRAME_HEADER)
+        yield name, size
         position += 8 + size + size % 2
-    raise SpicError("a WebP file without a lossy picture (VP8 chunk)")
 
 
 # --- maps of classes, without loss: PNG chunks (ISO/IEC 15948), WebP's lossless chunk -----------------------------
@@ -80,12 +86,9 @@ def lossless_parts(data: bytes) -> Parts:
     """Of a PNG or a lossless WebP file."""
     if data.startswith(PNG_SIGNATURE):
         return _parts(data, sum(size for name, size in _png_chunks(data) if name == b"IDAT"), 0)
-    position = 12
-    while position + 8 <= len(data):
-        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+    for name, size in _riff_chunks(data):
         if name == b"VP8L":
             return _parts(data, size - VP8L_HEADER, VP8L_HEADER)
-        position += 8 + size + size % 2
     raise SpicError("neither a PNG nor a lossless WebP file")
 
 
