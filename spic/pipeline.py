@@ -334,11 +334,17 @@ class Half:
     crossing: tuple[int, ...]
 
 
+def require_splits(points: Sequence[OperatingPoint]) -> None:
+    """SpicError where one of the points leaves most of the feature uncoded, as the published segmentation S1."""
+    for point in points:
+        if of_points([point]).adapter(point) is not Whole:
+            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
+                            "another split point")
+
+
 def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half:
     benchmark = of_points([point])
-    if benchmark.adapter(point) is not Whole:
-        raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
-                        "another split point")
+    require_splits([point])
     network, frontier = benchmark.half(point, which, weights)
     return Half(network, single(frontier).shape)
 

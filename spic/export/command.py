@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from spic import __version__
-from spic.benchmarks import EMBEDDED, Benchmark, Whole, of_points
+from spic.benchmarks import EMBEDDED, Benchmark, of_points
 from spic.coding import CODERS
 from spic.coding.tables import KINDS
 from spic.commands import Parser, guarded, positive
@@ -32,7 +32,7 @@ from spic.export import models
 from spic.export.check import Comparison, compare
 from spic.networks import trace
 from spic.networks.weights import fingerprint
-from spic.pipeline import check_files
+from spic.pipeline import check_files, require_splits
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.tasks import TASKS
 from spic.val import check_training
@@ -91,7 +91,7 @@ def export(points: Sequence[OperatingPoint], output: Path, *, coder: str = "rans
     models.require_packages()
     check_output(output)
     benchmark = of_points(list(points))
-    _require_splits(benchmark, points)
+    require_splits(points)
     check_files(points)
     dataset = open_pictures(benchmark, data, (1 + int8) * pictures)
     network = benchmark.build_network(weights)
@@ -140,13 +140,6 @@ class _Part(Dataset):
 
     def label(self, index: int):
         return self.dataset.label(self.numbers[index])
-
-
-def _require_splits(benchmark: Benchmark, points: Sequence[OperatingPoint]) -> None:
-    for point in points:
-        if benchmark.adapter(point) is not Whole:
-            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; "
-                            "choose another split point")
 
 
 def _versions() -> dict[str, str]:
