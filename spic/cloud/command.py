@@ -116,12 +116,13 @@ def _here(args: argparse.Namespace, points: list[OperatingPoint], limits: Limits
 def _on_cluster(args: argparse.Namespace, points: list[OperatingPoint], limits: Limits, tls, token, hosts) -> None:
     """In the processes of a Ray cluster."""
     check_for_ray(args)
+    from spic.cloud.served import servable
+    from spic.cloud.server import address, listen
+
+    points = servable(points)
     with connected("spic cloud"):
         from spic.cloud.fleet import Address, run
-        from spic.cloud.served import servable
-        from spic.cloud.server import address, listen
 
-        points = servable(points)
         with listen(args.host, args.port) as listening:  # free now; Ray listens there in a moment
             url, where = address(listening, tls is not None), Address(args.host, listening.getsockname()[1], tls)
         run(points, args.coder, args.device, args.backbone_weights, limits, args.replicas or ONE, where, token, hosts,
