@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, Whole, of_points
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.errors import SpicError
 from spic.files import check_writable, verify_file
