@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spic.coding import CODERS, FrequencyTable, make_coder
+from spic.coding.counting import SymbolCounter
 from spic.coding.engine import coder_module
 from spic.coding.rdo import choose
 from spic.coding.symbols import folded
-from spic.coding.tables import SymbolCounter
 from spic.errors import SpicError
 
 SYMBOLS = np.array([[0, 1, 0], [2, 0, 0], [0, 0, 1], [3, 0, 0], [1, 0, 5], [0, 9, 1]]).reshape(1, 3, 2, 3)
@@ -184,7 +184,7 @@ def test_maps_of_any_shape_can_be_counted(shape):
 def test_counting_nothing_or_another_shape_is_refused():
     counter = SymbolCounter("context")
     with pytest.raises(SpicError, match="no symbols"):
-        counter.table(1.0)
+        counter.counted()
     counter.add(np.zeros((2, 3, 4, 4), np.int32))
     with pytest.raises(SpicError, match="another shape"):
         counter.add(np.zeros((2, 3, 4, 5), np.int32))

@@ -17,9 +17,9 @@ from pathlib import Path
 from spic.benchmarks import EMBEDDED
 from spic.cloud.gate import LOOPBACK_NAMES, is_loopback, read_token
 from spic.cloud.limits import Limits
-from spic.coding import CODERS
-from spic.coding.tables import KINDS
 from spic.cluster import ONE, connected, replicas
+from spic.coding import CODERS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, natural, positive
 from spic.errors import SpicError
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from spic import __version__
 from spic.benchmarks import EMBEDDED, Benchmark, of_points
 from spic.coding import CODERS
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.datasets.folder import open_folder
 from spic.datasets.pictures import read_rgb
