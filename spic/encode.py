@@ -30,7 +30,7 @@ from spic.benchmarks import EMBEDDED, of_points
 from spic.cluster import ONE, Replicas, connected, note_missing, replicas
 from spic.coding import CODERS
 from spic.coding.stream import StreamHeader, write_stream
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.datasets.folder import open_folder
 from spic.datasets.pictures import UnreadableImage, read_rgb
