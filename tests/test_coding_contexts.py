@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spic.coding import CODERS, FrequencyTable, make_coder
 from spic.coding.counting import SymbolCounter
 from spic.coding.engine import coder_module
+from spic.coding.fitting import EXACT, _choices, _solved
 from spic.coding.rdo import choose
 from spic.coding.symbols import folded
 from spic.errors import SpicError
@@ -218,3 +219,18 @@ def test_a_symbol_moves_where_the_bits_it_saves_outweigh_the_error():
     assert choose(features, nearest, table, 0.126).tolist() == [[1, 0, 1]]
     assert choose(features, nearest, table, 0.127).tolist() == [[0, 0, 1]]
     assert choose(np.array([[70000.5]], np.float32), np.array([[70000]], np.int32), table, 1.0).tolist() == [[70000]]
+
+
+def test_the_fit_finds_what_each_neighbour_tells():
+    known = np.random.default_rng(0).normal(size=(4, 500))
+    known[2] = 0  # never there
+    weights = np.array([0.5, -0.25, 0.0, 1.0])
+    assert np.allclose(_solved(known @ known.T, known @ (weights @ known)), weights, atol=5e-3)
+
+
+def test_large_symbols_choose_with_those_of_their_size():
+    """Half of each channel are 0, the rest 1000 or 1001, or one smaller symbol: the first two channels share a distribution."""
+    symbols = np.zeros((64, 2 + EXACT, 4, 4), np.int64)
+    symbols[::2] = np.array([1000, 1001, *range(EXACT)]).reshape(-1, 1, 1)
+    first, second, *others = _choices(symbols, np.zeros(symbols.shape, np.int64), 1).ravel()
+    assert first == second and first not in others
