@@ -29,8 +29,8 @@ from tqdm import tqdm
 from spic.benchmarks import EMBEDDED, of_points
 from spic.cluster import ONE, Replicas, connected, note_missing, replicas
 from spic.coding import CODERS
-from spic.coding.stream import StreamHeader, write_stream
 from spic.coding.counting import KINDS
+from spic.coding.stream import StreamHeader, write_stream
 from spic.commands import Parser, guarded, positive
 from spic.datasets.folder import open_folder
 from spic.datasets.pictures import UnreadableImage, read_rgb
