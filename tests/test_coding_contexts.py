@@ -10,7 +10,7 @@ from coding_cases import CONTEXT, batches, context_tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spic.coding import CODERS, FrequencyTable, make_coder
+from spic.coding import CODERS, FrequencyTable, counting, make_coder
 from spic.coding.counting import SymbolCounter
 from spic.coding.engine import coder_module
 from spic.coding.fitting import EXACT, _choices, _solved
@@ -234,3 +234,20 @@ def test_large_symbols_choose_with_those_of_their_size():
     symbols[::2] = np.array([1000, 1001, *range(EXACT)]).reshape(-1, 1, 1)
     first, second, *others = _choices(symbols, np.zeros(symbols.shape, np.int64), 1).ravel()
     assert first == second and first not in others
+
+
+def test_of_too_many_symbols_those_of_evenly_spread_images_are_kept(monkeypatch):
+    monkeypatch.setattr(counting, "MAX_COUNTED_CELLS", 8 * 12)
+    symbols = np.arange(37).reshape(-1, 1, 1, 1) + np.zeros((37, 3, 2, 2), np.int64)
+    counter, few = SymbolCounter("context"), SymbolCounter("context")
+    for part in np.split(symbols, [5, 6, 20, 33]):
+        counter.add(part)
+    few.add(symbols[::8])
+    assert [image[0, 0, 0] for image in symbols[::8]] == [0, 8, 16, 24, 32]
+    assert counter.counted().distributions == few.counted().distributions
+
+
+def test_images_too_large_to_find_contexts_in_are_one_clear_line(monkeypatch):
+    monkeypatch.setattr(counting, "MAX_COUNTED_CELLS", 23)
+    with pytest.raises(SpicError, match="images of 12 symbols are too large.*--tables position"):
+        SymbolCounter("context").add(np.zeros((1, 3, 2, 2), np.int64))

@@ -98,28 +98,33 @@ class _ByPlace:
 
 
 class _Kept:
-    """Symbols that are kept, because what counts is which of them lie side by side."""
+    """Symbols that are kept, because what counts is which of them lie side by side: those of all images, or where they are
+    too many of every second, fourth, ... one."""
 
     def __init__(self, signed: bool):
         self.signed = signed
-        self._batches: list[np.ndarray] = []
+        self._kept: list[np.ndarray] = []
         self._image: tuple[int, ...] | None = None
-        self._cells = 0
+        self._seen, self._every = 0, 1
 
     def add(self, matrix: np.ndarray, image: tuple[int, ...]) -> None:
         self._image = self._image or image
         if image != self._image:
             raise SpicError(f"symbols of shape {image} after symbols of another shape")
-        self._cells += matrix.size
-        if self._cells > MAX_COUNTED_CELLS:
-            raise SpicError(f"{self._cells} symbols are too many to find contexts in; count fewer pictures (--pictures)")
-        self._batches.append(np.minimum(matrix, MAX_TABLE_SYMBOL + 1).astype(np.int32))
+        if 2 * math.prod(image) > MAX_COUNTED_CELLS:
+            raise SpicError(f"images of {math.prod(image)} symbols are too large to find contexts in; use --tables position")
+        taken = matrix[-self._seen % self._every :: self._every]
+        self._seen += len(matrix)
+        self._kept.append(np.minimum(taken, MAX_TABLE_SYMBOL + 1).astype(np.int32))
+        while sum(map(len, self._kept)) * matrix.shape[1] > MAX_COUNTED_CELLS:
+            self._kept, self._every = [np.concatenate(self._kept)[::2].copy()], 2 * self._every
 
     def counted(self) -> Counted:
-        _require_some(self._cells)
+        _require_some(self._kept)
         from spic.coding.fitting import fit  # loaded where a table is made, never where one is read
 
-        matrix = np.concatenate(self._batches)
+        matrix = np.concatenate(self._kept)
+        _require_some(matrix.size)
         width = min(int(matrix.max()), MAX_TABLE_SYMBOL) + 1
         counts, index, contexts = fit(matrix.reshape(len(matrix), *planes_of(self._image)), width, self.signed)
         return Counted(_distributions(counts), index, contexts)
