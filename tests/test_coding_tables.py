@@ -281,3 +281,23 @@ def test_cross_entropy_is_no_bound_for_one_image():
 def test_damaged_table_files_are_refused_or_code(tmp_path):
     outcome = fuzz.tables(400, random.Random(3), tmp_path)
     assert outcome.rejected > 200 and outcome.accepted > 10 and outcome.rejected + outcome.accepted == 400
+
+
+def test_the_first_symbol_beyond_the_table_costs_as_the_next_one():
+    beyond = [np.full((1, 1, 1, 1), FAIR.width + more) for more in (0, 1)]
+    assert FAIR.cross_entropy(beyond[0]) == FAIR.cross_entropy(beyond[1]) > 3
+    assert [FAIR.count_escapes(symbols) for symbols in beyond] == [1, 1]
+
+
+def test_rows_distributed_alike_are_put_together():
+    """Means are all alike: only the distributions tell the three kinds of rows apart."""
+    kinds = np.random.default_rng(0).integers(0, 3, 300)
+    counts = np.array([[0, 0, 120, 0, 0], [0, 60, 0, 60, 0], [60, 0, 0, 0, 60]])[kinds]
+    assigned = cluster(counts + np.random.default_rng(1).integers(0, 3, counts.shape), 3)
+    assert len(set(zip(kinds.tolist(), assigned.tolist()))) == len(set(assigned.tolist())) == 3
+
+
+def test_a_table_per_channel_has_a_distribution_for_each_of_a_hundred_channels():
+    counter = SymbolCounter("channel")
+    counter.add(np.arange(100).reshape(1, 100, 1, 1))
+    assert len(counter.counted().distributions) == 100
