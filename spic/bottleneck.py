@@ -108,6 +108,7 @@ class Encoder(nn.Module):
     """Feature -> non-negative [B, channels, h, w]."""
 
     signed = False
+    scaled = False  # its weights are of the size that layers begin with
 
     def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry):
         super().__init__()
@@ -204,6 +205,8 @@ class LinearEncoder(nn.Module):
 
     directions: [channels, C]. scale, offset: [channels, h, w], so that one step of the quantiser suits all.
     """
+
+    scaled = True  # its weights have the units of the feature and of the answer, and so any size
 
     def __init__(self, planes: Planes, channels: int, stride: int, rectified: bool = False):
         super().__init__()

@@ -17,7 +17,7 @@ from spic.evaluate import Road
 from spic.files import sha256, write_whole
 from spic.points import SHARED, OperatingPoint
 from spic.record import Record, read_results
-from spic.tasks import AGREEMENT
+from spic.tasks import AGREEMENT, DIVERGENCE
 
 _STAGES = (("front", ("front",)), ("encoder and coder", ("encoder", "encode")),
            ("decoder and coder", ("decode", "decoder")), ("back", ("back",)))
@@ -76,6 +76,7 @@ def table(result: Record) -> str:
               f"uncompressed {score.text(result.baseline[score.key])}")
              for score in result.of.scores if score.key in result.scores]
     lines += [("same answers", f"{AGREEMENT.text(result.scores[AGREEMENT.key])}   as the uncompressed network")]
+    lines += [("divergence", f"{DIVERGENCE.text(result.scores[DIVERGENCE.key])}   from it (Kullback-Leibler)")]
     lines += [
         ("rate", f"{result.bpp:.5f} bpp   {result.bytes_per_image:.1f} bytes per image"),
         ("cross-entropy", f"{result.bpp_table:.5f} bpp   (of the frequency table, on these symbols)"),
@@ -94,12 +95,12 @@ def overview(results: Sequence[Record]) -> str:
     """Points of one run, a row each; the seconds are in the records."""
     first = results[0]
     title = f"{first.task} on {first.benchmark}, {_circumstances(first)}"
-    shown = [score for score in first.of.scores if score.key in first.scores] or [AGREEMENT]
-    alone = ", ".join(f"{score.label} {score.text(first.baseline[score.key])}" for score in shown)
+    shown = [score for score in first.of.scores if score.key in first.scores] or [AGREEMENT, DIVERGENCE]
+    alone = ", ".join(f"{score.label} {score.text(first.baseline[score.key])}" for score in shown if score is not DIVERGENCE)
     return f"{title}\nuncompressed: {alone}\n\n{aligned([_row(result, shown) for result in results])}"
 
 
-_SHORT = {"top1": "top-1 %", "top5": "top-5 %", "miou": "mIoU", "agreement": "agree %"}
+_SHORT = {"top1": "top-1 %", "top5": "top-5 %", "miou": "mIoU", "agreement": "agree %", "divergence": "KL nats"}
 
 
 def _row(result: Record, shown) -> dict[str, str]:

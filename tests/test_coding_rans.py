@@ -1,6 +1,7 @@
 """rANS: pinned payloads, integer probabilities, and how close the bytes come to the table's cross-entropy."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -47,6 +48,20 @@ def test_slots_add_up_and_follow_the_counts(counts, precision):
     assert list(shares)[-1] == ESCAPE and list(shares)[:-1] == sorted(list(shares)[:-1])
     kept = [s for s in counts if s in shares]
     assert all(shares[a] <= shares[b] for a in kept for b in kept if counts[a] < counts[b])
+
+
+@given(COUNTS, st.integers(12, 16))
+def test_no_slot_is_better_given_to_another(counts, precision):
+    shares = slot_counts(counts, precision)
+    weights = {s: counts.get(s, 0) for s in shares} | {ESCAPE: sum(n for s, n in counts.items() if s not in shares)}
+    needed = max(Fraction(weights[s], 2 * share + 1) for s, share in shares.items())
+    felt = min((Fraction(weights[s], 2 * share - 1) for s, share in shares.items() if share > 1), default=needed)
+    assert felt >= needed * (1 - Fraction(1, 2**20))  # Webster's rule, to the digits that integers keep
+
+
+def test_slots_that_are_left_over_go_to_many():
+    shares = slot_counts({s: 404 for s in range(100)} | {100: 560}, 12)  # 40.4 slots each: rounded down, 39 are left over
+    assert sorted(shares.values()) == [1, *[40] * 61, *[41] * 39, 56] and sum(shares.values()) == 4096
 
 
 def test_more_symbols_than_slots_leave_one_for_the_escape():

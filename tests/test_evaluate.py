@@ -79,7 +79,8 @@ def test_pictures_without_labels_are_scored_by_agreement(roads_of):
             return super().__getitem__(index)[0]
 
     for road in run(roads_of, Unlabelled(5), Settings("rans", batch_size=2, workers=0, keep_rows=True)):
-        assert set(road.metric.result()) == {"agreement"} and road.baseline.result() == {"agreement": 100.0}
+        assert set(road.metric.result()) == {"agreement", "divergence"}
+        assert road.baseline.result() == {"agreement": 100.0, "divergence": 0.0}
         assert all("prediction" in row and "top1" not in row for row in road.rows)
 
 

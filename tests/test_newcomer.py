@@ -83,7 +83,7 @@ def test_a_network_and_a_split_point_are_words_on_the_command_line(tmp_path, pic
     common = ["--points", str(mine / "dict.yaml"), "--benchmark", "own", "--split_point", "middle", *weights]
     assert val("classification", [*common, "--data", str(pictures), "--workers", "0", "--output", str(tmp_path / "r.json")]) == 0
     record = json.loads((tmp_path / "r.json").read_text())
-    assert record["images"] == 12 and set(record["scores"]) == {"top1", "top5", "agreement"}
+    assert record["images"] == 12 and set(record["scores"]) == {"top1", "top5", "agreement", "divergence"}
     assert "activation: \"none\"" in (mine / "dict.yaml").read_text(), "the stem's feature takes negative values"
     photo = next(pictures.rglob("*.png"))
     assert try_out([str(photo), *common, "--compress_factor", "0", "--output", str(tmp_path / "t.png")]) == 0

@@ -82,6 +82,8 @@ def test_a_name_may_have_120_letters_and_a_stride_64(tmp_path):
     ("S1", "S" * 121, "split point must be a name of letters"),
     (GOOD, "a: 1\nb: [", "line 2, column 5"),
     (GOOD, "a: 1\n\nb: 2\na: 3", "line 4: a stands twice here, first in line 1"),
+    (GOOD, "b: 1\na: 1\na: 3", "line 3: a stands twice here, first in line 2"),
+    ("0:", "2147483648:", "compress factor must be a whole number from 0 to 2147483647"),
     ("weights: w", "weights: " + 300 * "w", "a file name of over 255 characters"),
     ("weights: w", "activation: tanh, weights: w", "activation must be one of relu, none"),
     ("stride: 2", "stride: 2, stride: 2", "line 1: stride stands twice here"),
@@ -99,6 +101,21 @@ def test_a_name_may_have_120_letters_and_a_stride_64(tmp_path):
 def test_a_mistake_in_the_yaml_is_named(tmp_path, old, new, message):
     with pytest.raises(SpicError, match=message):
         load_points(write(tmp_path, GOOD.replace(old, new)))
+
+
+def test_the_largest_factor_is_taken(tmp_path):
+    (key,) = load_points(write(tmp_path, GOOD.replace("0:", "2147483647:")))
+    assert key[-1] == 2147483647
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_root_that_cannot_be_written_to_is_one_clear_line(tmp_path, monkeypatch, writable):
+    monkeypatch.setattr(points_module.os, "access", lambda path, mode: writable and path == tmp_path)
+    if writable:
+        points_module.check_root(tmp_path)
+    else:
+        with pytest.raises(SpicError, match="you cannot write here.*SPIC_ROOT"):
+            points_module.check_root(tmp_path)
 
 
 @pytest.mark.parametrize("arguments,message", [

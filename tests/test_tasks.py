@@ -1,5 +1,7 @@
 """Top-k and mean IoU against values worked out by hand, and against the published formula."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,31 @@ def test_topk_does_not_depend_on_how_images_are_batched():
     for chunk in range(0, 23, 7):
         batched.update(logits[chunk:chunk + 7], labels[chunk:chunk + 7])
     assert whole.result() == batched.result()
+
+
+@pytest.mark.parametrize("metric,shape", [(TopK, ()), (MeanIoU, (2, 3))])
+def test_divergence_by_hand(metric, shape):
+    sure, halves = torch.tensor([0.8, 0.2]), torch.tensor([0.5, 0.5])
+    logits, reference = (share.log().reshape(1, 2, *[1] * len(shape)).expand(3, 2, *shape) for share in (halves, sure))
+    scored = metric(2)
+    scored.update(logits, None, reference)
+    assert scored.result()["divergence"] == pytest.approx(0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5), abs=1e-6)
+    assert scored.result()["agreement"] == 100.0
+
+
+def test_divergence_does_not_depend_on_how_images_are_batched():
+    logits, reference = torch.randn(23, 10), torch.randn(23, 10) * 40
+    whole, batched = TopK(10), TopK(10)
+    whole.update(logits, None, reference)
+    for chunk in range(0, 23, 7):
+        batched.update(logits[chunk:chunk + 7], None, reference[chunk:chunk + 7])
+    assert whole.result() == batched.result() and whole.result()["divergence"] > 0
+
+
+def test_a_certainty_of_nothing_is_a_large_divergence_and_no_overflow():
+    metric = TopK(2)
+    metric.update(torch.tensor([[-math.inf, 0.0]]), None, torch.tensor([[0.0, 0.0]]))
+    assert metric.result()["divergence"] == 1e6
 
 
 def test_mean_iou_by_hand():

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from spic.tasks.classification import TASK as CLASSIFICATION
 from spic.tasks.segmentation import TASK as SEGMENTATION
-from spic.tasks.task import AGREEMENT, Answer, Metric, Score, Task
+from spic.tasks.task import AGREEMENT, DIVERGENCE, Answer, Metric, Score, Task
 
-__all__ = ["AGREEMENT", "TASKS", "Answer", "Metric", "Score", "Task"]
+__all__ = ["AGREEMENT", "DIVERGENCE", "TASKS", "Answer", "Metric", "Score", "Task"]
 
 TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, SEGMENTATION)}

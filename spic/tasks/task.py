@@ -39,6 +39,13 @@ class Score:
 AGREEMENT = Score("agreement", "agreement with the uncompressed network", "%", 2, 1.0, 0.0)
 """Share of answers (of pictures, or of pixels) that are those of the uncompressed network; it needs no labels."""
 
+DIVERGENCE = Score("divergence", "Kullback-Leibler divergence from the uncompressed network", "nats", 4, 0.01, 0.0)
+"""Of the certainties of all classes, D(uncompressed || compressed), per picture or per pixel. It needs no labels, and says
+what answers that stay the same have lost: 0 for the uncompressed network, not better when larger."""
+PARTS = 1 << 20
+"""Of a nat: divergences are added up in whole numbers, so that neither batches nor processes change a digit."""
+MOST_NATS = 1e6  # of one picture's answers
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,14 +62,14 @@ class Answer:
 class Metric(ABC):
     """Scores of a network's answers, kept as counts that add up over batches and processes.
 
-    counts: int64, for the labels. agreed: int64 [answers, answers equal to the uncompressed network's].
-    A data set without labels (targets None) is scored by agreement alone.
+    counts: int64, for the labels. agreed: int64 [answers, answers equal to the uncompressed network's, their divergence from
+    it in PARTS of a nat]. A data set without labels (targets None) is scored by these alone.
     """
 
     def __init__(self, num_classes: int, counts: Tensor):
         self.num_classes = num_classes
         self.counts = counts
-        self.agreed = torch.zeros(2, dtype=torch.int64)
+        self.agreed = torch.zeros(3, dtype=torch.int64)
 
     def update(self, logits: Tensor, targets: Tensor | None, reference: Tensor | None = None) -> list[dict]:
         """Count a batch; one row per image for the per-image file.
@@ -71,15 +78,16 @@ class Metric(ABC):
         """
         answers = logits.argmax(1)
         if reference is not None:
-            same = answers.eq(reference.argmax(1).to(answers.device))
-            self.agreed += torch.tensor([same.numel(), int(same.sum())])
+            reference = reference.to(logits.device)
+            same = answers.eq(reference.argmax(1))
+            self.agreed += torch.tensor([same.numel(), int(same.sum()), int(_divergences(logits, reference).sum())])
         return self._unlabelled_rows(answers) if targets is None else self._count(logits, targets)
 
     def result(self) -> dict[str, float]:
         """Score key → value, of those scores for which something was counted."""
-        answers, same = self.agreed.tolist()
+        answers, same, parts = self.agreed.tolist()
         scores = self._result() if self.counts.any() else {}
-        return scores | ({AGREEMENT.key: 100.0 * same / answers} if answers else {})
+        return scores | ({AGREEMENT.key: 100.0 * same / answers, DIVERGENCE.key: parts / PARTS / answers} if answers else {})
 
     @abstractmethod
     def _count(self, logits: Tensor, targets: Tensor) -> list[dict]:
@@ -91,6 +99,13 @@ class Metric(ABC):
 
     def _unlabelled_rows(self, answers: Tensor) -> list[dict]:
         return [{} for _ in answers]
+
+
+def _divergences(logits: Tensor, reference: Tensor) -> Tensor:
+    """Of two batches of logits [B, classes, ...]: int64 [B], each picture's sum in PARTS of a nat."""
+    whole, part = reference.float().log_softmax(1), logits.float().log_softmax(1)
+    nats = (whole.exp() * (whole - part)).flatten(1).sum(1, dtype=torch.float64)
+    return (nats.nan_to_num(MOST_NATS).clamp(0, MOST_NATS) * PARTS).round().long()
 
 
 @dataclass(frozen=True)

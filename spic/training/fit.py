@@ -30,6 +30,7 @@ from spic.training.rate import make_estimator
 from spic.training.schedule import BOTTLENECK
 
 ESTIMATOR_LR = 5.0  # times the bottleneck's: densities have few parameters, and a long way to their place
+LEAST_SIZE = 1e-3  # of weights that begin at 0
 LINES = 40  # of a log
 CHECKPOINT_SECONDS = 20.0
 CPU = torch.device("cpu")
@@ -40,7 +41,8 @@ Tick = Callable[[int, Tensor | None], None]
 @dataclass(frozen=True)
 class Options:
     """How one bottleneck is trained. step: of the quantiser. weight: lambda, the distortion (nats) that one bit per input
-    pixel may cost. steps: length of the training, in batches; 0: the closed form as it is."""
+    pixel may cost. steps: length of the training, in batches; 0: the closed form as it is. lr: the peak of the learning
+    rate; from a closed form on, as a share of a weight's own size."""
 
     step: float
     weight: float
@@ -128,7 +130,7 @@ def fit(bottleneck: Bottleneck, back: fx.GraphModule, data: FeatureSet, options:
     trainee = Trainee(bottleneck.to(**layout), back.to(**layout), options, data.pixels, loss).to(device)
     parallel.join(trainee)
     history = trainee.history
-    optimizer = torch.optim.Adam([{"params": list(trainee.bottleneck.parameters()), "factor": 1.0},
+    optimizer = torch.optim.Adam([*_groups(trainee.bottleneck),
                                   {"params": list(trainee.estimator.parameters()), "factor": ESTIMATOR_LR}], lr=options.lr)
     parts = {"bottleneck": trainee.bottleneck, "estimator": trainee.estimator, "optimizer": optimizer, "history": history}
     done = run.restore(**parts) if run else 0
@@ -137,9 +139,21 @@ def fit(bottleneck: Bottleneck, back: fx.GraphModule, data: FeatureSet, options:
     tick(done, None)
     for step, indices, place in batches(data, options, done):
         history.terms[step] = _learn(trainee.train(), optimizer, data, step, indices, place, device)
-        keeper.after(step + 1, optimizer.param_groups[0]["lr"])
+        keeper.after(step + 1, BOTTLENECK(step / options.steps, options.lr))
         tick(1, history.terms[step])
     return trainee.eval()
+
+
+def _groups(bottleneck: Bottleneck) -> list[dict]:
+    """The parameters, and how many times the learning rate is theirs.
+
+    A step of Adam is about as large as the learning rate, whatever the gradient: weights with units of their own are moved
+    by a share of their size instead (the relative step of Adafactor, Shazeer and Stern 2018).
+    """
+    if not bottleneck.encoder.scaled:
+        return [{"params": list(bottleneck.parameters()), "factor": 1.0}]
+    return [{"params": [weights], "factor": max(float(weights.detach().pow(2).mean().sqrt()), LEAST_SIZE)}
+            for weights in bottleneck.parameters()]
 
 
 class _Keeper:
