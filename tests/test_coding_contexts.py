@@ -116,11 +116,11 @@ def test_symbols_with_a_sign_tell_by_their_magnitude(name):
     """0, -1, 1, -2, 2 are coded as 0, 1, 2, 3, 4 and count as 0, 1, 1, 2, 2."""
     table = FrequencyTable(CONTEXT.distributions, 1.0, CONTEXT.index, True, CONTEXT.contexts)
     assert FrequencyTable.from_bytes(table.to_bytes()).digest == table.digest != CONTEXT.digest
-    symbols = np.random.default_rng(0).integers(-4, 5, (11, 3, 4, 5))
+    symbols = np.random.default_rng(0).integers(-4, 5, (19, 3, 4, 5))
     coder, selector = make_coder(name, table, threads=1), table.selector((3, 4, 5))
     payloads = coder.encode(symbols)
     assert (coder.decode(payloads, (3, 4, 5)) == symbols).all()
-    coded = folded(symbols).reshape(11, -1)
+    coded = folded(symbols).reshape(19, -1)
     assert coder_module(name).encode(table, selector, coded[0].tolist()) == payloads[0]
     sizes = abs(symbols[:, 0, :, :-1]).ravel()
     found = selector.contexts(coded.astype(np.int32)).reshape(symbols.shape)[:, 0, :, 1:].ravel()

@@ -330,6 +330,13 @@ def test_the_best_recipe_must_halve_the_bits_of_the_better_published_one(mine, f
     assert f"position tables needs {factor:.2f} ± 0.00 (n=3) times the bits of hyperprior, Huff" in finding.sentence
 
 
+def test_our_recipe_is_the_training_through_the_tables_that_code_where_there_is_one(mine):
+    for name, variant, bits in (("table", "rans-shared", 1), ("hyperprior", "rans-shared", 1), ("context", "rans-shared", 1),
+                                ("hyperprior", "huffman-shared", 1), ("table", "rans-context", 0.3), ("context", "rans-context", 0.4)):
+        put(mine.runs, "trained", variant, f"S2 {name}", scaled(bits), seed=0)
+    assert "rANS, context tables needs 0.40 (n=1) times" in (found := claims.recipe(mine).sentence) and "S2: context" in found
+
+
 @pytest.mark.parametrize("gain, verdict", [(0.0, HOLDS), (0.1, FAILS)])
 def test_finer_tables_must_not_change_a_prediction(mine, gain, verdict):
     put(mine.runs, "shipped", "huffman-shared", "S1", CURVE)

@@ -108,7 +108,8 @@ def test_a_missing_table_names_the_command_that_counts_it(tmp_path):
 
 
 def test_the_shipped_tables_of_all_kinds_count_the_same_symbols():
-    """A table that was counted with other weights would show other shares of the symbols; another processor moves a few."""
+    """A table that was counted with other weights would show other shares of the symbols. The context tables of classification were
+    counted on other pictures than the rest, of 50 of the 100 classes, which moves up to 1.7 %; all others agree."""
     for point in load_points().values():
         if point.benchmark != "scenes":
             continue

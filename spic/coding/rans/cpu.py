@@ -16,8 +16,9 @@ from spic.coding.rans.tables import RansTables
 from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 
 LANES = 4
-WIDE_LANES = 8
-"""The same where the decoder selects contexts: more to do for a symbol that does not wait for the one before."""
+WIDE_LANES = 16
+"""The same where the decoder selects contexts: more to do for a symbol that does not wait for the one before, and sums of whole
+vectors."""
 LOW = 1 << 24
 SYMBOL_BYTES = 6
 """The most that one symbol adds to a payload: an escape, its length and 23 raw bits."""
@@ -255,7 +256,7 @@ def _decode_adaptive(
 ):  # fmt: skip
     states, contexts = np.empty(WIDE_LANES, np.uint32), np.empty(WIDE_LANES, np.int32)
     places, stops = np.empty(WIDE_LANES, np.int64), np.empty(WIDE_LANES, np.int64)
-    sizes = np.empty(symbols.shape[1] * WIDE_LANES, np.int32)
+    sizes = np.empty(symbols.shape[1] * WIDE_LANES, np.uint8)  # capped
     sums = np.empty((planes[2] + MAX_DISTANCE) * WIDE_LANES, np.int32)
     whole = len(symbols) - len(symbols) % WIDE_LANES
     for first in range(0, whole, WIDE_LANES):
