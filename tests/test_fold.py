@@ -40,8 +40,9 @@ def folded_by_neighbourhood(network):
     for parent in list(network.modules()):
         for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, name, _fused(conv, norm))
-                setattr(parent, norm_name, nn.Identity())
+                fused, rest = _fused(conv, norm)
+                setattr(parent, name, fused)
+                setattr(parent, norm_name, rest)
     return network
 
 
@@ -52,6 +53,19 @@ def test_a_folded_network_is_the_same_function(task):
     folded = fold_batch_norm(copy.deepcopy(network))
     close(folded, network, x)
     assert norms(folded) == 0
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+@pytest.mark.parametrize("stride, kernel, padding", [(2, 3, 0), (2, 3, 1), (4, 5, 0), (8, 9, 0)])
+def test_a_transposed_convolution_keeps_its_bits_whether_its_bias_lies_within_or_not(groups, stride, kernel, padding):
+    conv, norm = nn.ConvTranspose2d(8, 8, kernel, stride, padding, groups=groups, bias=False), nn.BatchNorm2d(8)
+    part = with_statistics(nn.Sequential(conv, norm), 4, 8, 7, 7)
+    folded, x = fold_batch_norm(copy.deepcopy(part)), torch.randn(3, 8, 7, 7)
+    close(folded, part, x)
+    assert norms(folded) == 0 and (folded[0].bias is None) == (groups > 1)
+    if groups > 1:
+        within = F.conv_transpose2d(x, folded[0].weight, folded[1].bias.flatten(), stride, padding, groups=groups)
+        assert torch.equal(folded(x), within)
 
 
 @pytest.mark.parametrize("task", NETWORKS)
