@@ -287,7 +287,7 @@ class Within:
         wire = Wire(protocol, loop)
         protocol.connection_made(wire)
         for part in case.parts:
-            if not wire.is_closing():
+            if part and not wire.is_closing():  # without bytes nothing is received
                 protocol.data_received(part)
             await asyncio.sleep(0)
         if case.shut and not wire.is_closing() and not protocol.eof_received():
@@ -399,7 +399,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=positive, default=2000)
     parser.add_argument("--first", type=natural, default=0, help="number of the first case")
     parser.add_argument("--seed", type=natural, default=0)
-    parser.add_argument("--socket_every", type=positive, default=50, help="one in so many goes over a socket, 1 for all")
+    parser.add_argument("--socket_every", type=positive, default=200, help="one in so many goes over a socket, 1 for all")
     parser.add_argument("--at_once", type=positive, default=48, help="requests at a time over sockets")
     args = parser.parse_args(argv)
     return guarded(lambda: run(args))
