@@ -46,6 +46,12 @@ def real_streams(point: OperatingPoint, count: int, coder: str = "rans", picture
     return streams
 
 
+def options_of(point: OperatingPoint, coders: Sequence[str] = ("rans",), **limits: int) -> list[str]:
+    """What `spic cloud` is told to serve one point. limits: its options by name, such as read_seconds."""
+    told = {"task": point.task, "split_point": point.split_point, "compress_factor": point.compress_factor, **limits}
+    return [*(word for name, value in told.items() for word in (f"--{name}", str(value))), "--coder", *coders]
+
+
 @dataclass
 class ServerProcess:
     """``spic cloud`` on a port of this machine. options: of the command; threads: of its network."""

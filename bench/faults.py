@@ -31,7 +31,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 
-from cloud_side import Sender, ServerProcess, embedded, head, real_streams
+from cloud_side import Sender, ServerProcess, embedded, head, options_of, real_streams
 from serve import said_of
 
 from spic.coding.fuzz import damage
@@ -149,20 +149,7 @@ def counted(port: int) -> tuple[int, float]:
 def run(args: argparse.Namespace) -> None:
     point = embedded("classification/S1/1")
     streams = real_streams(point, 16)
-    options = [
-        "--task",
-        point.task,
-        "--split_point",
-        "S1",
-        "--compress_factor",
-        "1",
-        "--coder",
-        "rans",
-        "--header_seconds",
-        "3",
-        "--read_seconds",
-        "5",
-    ]
+    options = options_of(point, header_seconds=3, read_seconds=5)
     with ServerProcess(options) as server:
         start = time.perf_counter()
         ledger = asyncio.run(_go(args, server, streams))

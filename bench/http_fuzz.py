@@ -1,34 +1,53 @@
-"""Damaged requests and streams thrown at a running `spic cloud`: no crash, no hang, no 5xx but 503.
+"""Damaged requests and streams thrown at `spic cloud`: no crash, no hang, no 5xx but 503.
 
-    python bench/http_fuzz.py --cases 20000
+    python bench/http_fuzz.py --cases 1000000                        some 20 minutes on one core
     python bench/http_fuzz.py --seed 7 --first 1234 --cases 1        one case again
 
-A case depends on --seed and its number alone. It is an offence if the server dies, if it neither answers nor closes
-the connection within 20 s of a whole request, if it answers with 5xx but 503, with what is no HTTP or no JSON, or if
-an answer names a file or a version. At the end the server must still answer an undamaged stream as it did at the
-beginning. Ends with code 1 if there is an offence.
+A case depends on --seed and its number alone. Each --socket_every-th goes over a socket to a running `spic cloud`. The others
+go, byte for byte and with the same clocks, to the same server in this process: its protocol, gate, application and network,
+only without a socket of the system below them, which is what most of the time would go to.
+
+It is an offence if the server dies, if it neither answers nor closes the connection within 20 s of a whole request, if it
+answers with 5xx but 503, with what is no HTTP or no JSON, if an answer names a file or a version, or if an exception ends in
+the event loop. At the end an undamaged stream must be answered as at the beginning. Ends with code 1 if there is an offence.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import collections
 import json
 import random
 import re
+import resource
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from cloud_side import ServerProcess, embedded, head, real_streams
+import torch
+from cloud_side import ServerProcess, embedded, head, options_of, real_streams
 from tqdm import tqdm
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.server import ServerState
 
+from spic.cloud import command as cloud
+from spic.cloud.app import make_app
+from spic.cloud.gate import LOOPBACK_NAMES
+from spic.cloud.served import load_served
+from spic.cloud.server import make_server
+from spic.cloud.service import Service
 from spic.coding.fuzz import damage
 from spic.commands import guarded, natural, positive
-from spic.protocol import HEALTH, METRICS, POINTS, PREDICT, STREAM
+from spic.points import OperatingPoint
+from spic.protocol import HEALTH, METRICS, POINTS, PORT, PREDICT, STREAM
 
 SECONDS = 20.0
+AT_ONCE = 2000
+"""Connections at a time in this process: most of them wait for a clock of the server."""
+LIMITS = {"header_seconds": 1, "read_seconds": 2, "idle_seconds": 1, "body_mb": 1, "pictures": 16, "queue": 16}
 POINT = "classification/S1/1"
 PATHS = (
     PREDICT,
@@ -208,7 +227,7 @@ def judge(answer: bytes) -> tuple[int, str]:
     return statuses[-1], ""
 
 
-def one(port: int, streams: list[bytes], seed: int, number: int) -> tuple[int, str]:
+def over_socket(port: int, streams: list[bytes], seed: int, number: int) -> tuple[int, str]:
     """(status, offence or nothing) of one case."""
     try:
         return judge(ask(port, make(streams, random.Random(f"{seed}/{number}"))))
@@ -216,51 +235,160 @@ def one(port: int, streams: list[bytes], seed: int, number: int) -> tuple[int, s
         return -1, "neither an answer nor an end"
 
 
+# ---- the same server in this process --------------------------------------------------------------------------------
+
+
+class Wire(asyncio.Transport):
+    """The server's end of a connection that is none: keeps what is written."""
+
+    def __init__(self, protocol: asyncio.Protocol, loop: asyncio.AbstractEventLoop):
+        super().__init__({"peername": ("127.0.0.1", 9), "sockname": ("127.0.0.1", PORT)})
+        self.protocol, self.loop, self.written, self.ended = protocol, loop, [], loop.create_future()
+
+    def write(self, data: bytes) -> None:
+        if not self.is_closing():
+            self.written.append(bytes(data))
+
+    def close(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+            self.loop.call_soon(self.protocol.connection_lost, None)
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.ended.done()
+
+    def get_protocol(self) -> asyncio.Protocol:
+        return self.protocol
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        """What was sent lies here already."""
+
+    resume_reading = pause_reading
+
+
+class Within:
+    """A server without a socket."""
+
+    def __init__(self, service: Service):
+        self.config = make_server(make_app(service, hosts=LOOPBACK_NAMES), service.limits).config
+        self.config.load()
+        self.state = ServerState()
+        self.errors: list[str] = []
+
+    async def ask(self, case: Case) -> bytes:
+        """As the function of this name; a hang is a TimeoutError."""
+        loop = asyncio.get_running_loop()
+        protocol = self.config.http_protocol_class(config=self.config, server_state=self.state, app_state={}, _loop=loop)
+        wire = Wire(protocol, loop)
+        protocol.connection_made(wire)
+        for part in case.parts:
+            if part and not wire.is_closing():  # without bytes nothing is received
+                protocol.data_received(part)
+            await asyncio.sleep(0)
+        if case.shut and not wire.is_closing() and not protocol.eof_received():
+            wire.close()
+        async with asyncio.timeout(SECONDS):
+            await wire.ended
+        return b"".join(wire.written)
+
+    async def all(self, streams: list[bytes], seed: int, numbers: list[int], tell: Callable) -> None:
+        """Every case of these numbers; tell: what came of each."""
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, about: self.errors.append(f"{about.get('message')}: {about.get('exception')!r}"))
+        lifespan = LifespanOn(self.config)
+        await lifespan.startup()
+        whole = Case([head(streams[0], "first", "Connection: close\r\n") + streams[0]], False)
+        expected, left = answers_of(await self.ask(whole)), iter(numbers)
+
+        async def work() -> None:
+            for number in left:
+                try:
+                    outcome = judge(await self.ask(make(streams, random.Random(f"{seed}/{number}"))))
+                except TimeoutError:
+                    outcome = -1, "neither an answer nor an end"
+                if self.errors:
+                    outcome = outcome[0], f"about here, in the event loop: {self.errors.pop()}"
+                tell(number, *outcome)
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+        if answers_of(await self.ask(replace(whole, parts=[whole.parts[0].replace(b"first", b"again")]))) != expected:
+            tell(numbers[-1], 0, "in the end an undamaged stream is answered otherwise")
+        await lifespan.shutdown()
+
+
+def answers_of(answer: bytes) -> list:
+    """What is said of the pictures, without how long it took."""
+    return json.loads(answer.partition(b"\r\n\r\n")[2])["answers"]
+
+
+# ---- both -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ledger:
+    """What came of the cases."""
+
+    seed: int
+    bar: tqdm
+    seen: collections.Counter = field(default_factory=collections.Counter)
+    offences: list[str] = field(default_factory=list)
+
+    def tell(self, number: int, status: int, offence: str) -> None:
+        self.seen[status] += 1
+        self.bar.update()
+        if offence:
+            self.offences.append(f"seed {self.seed}, case {number}: {offence}")
+            print(self.offences[-1], file=sys.stderr)
+
+
+def run_socket(point: OperatingPoint, streams: list[bytes], numbers: list[int], at_once: int, ledger: Ledger) -> float:
+    """Against a server process; its memory in the end, in MB."""
+    with ServerProcess(options_of(point, ("rans", "huffman"), **LIMITS)) as server:
+        whole = Case([head(streams[0], "first", "Connection: close\r\n") + streams[0]], False)
+        expected = ask(server.port, whole).partition(b"\r\n\r\n")[2]
+        with ThreadPoolExecutor(at_once) as pool:
+            outcomes = pool.map(lambda number: over_socket(server.port, streams, ledger.seed, number), numbers)
+            for number, outcome in zip(numbers, outcomes):
+                ledger.tell(number, *outcome)
+                if not server.alive:
+                    raise SystemExit(f"seed {ledger.seed}, about case {number}: the server died")
+        if ask(server.port, whole).partition(b"\r\n\r\n")[2] != expected:
+            ledger.tell(numbers[-1], 0, "in the end an undamaged stream is answered otherwise")
+        return server.resident_mb()
+
+
+def run_within(point: OperatingPoint, streams: list[bytes], numbers: list[int], ledger: Ledger) -> None:
+    """Against the same server in this process."""
+    args = cloud.parser().parse_args(options_of(point, ("rans", "huffman"), **LIMITS))
+    limits = replace(cloud.limits_of(args), connections=2 * AT_ONCE)
+    torch.set_num_threads(1)
+    service = Service(load_served([point], args.coder, torch.device("cpu")), limits)
+    asyncio.run(Within(service).all(streams, ledger.seed, numbers, ledger.tell))
+
+
 def run(args: argparse.Namespace) -> None:
     point = embedded(POINT)
     streams = real_streams(point, 3) + real_streams(point, 1, "huffman", 4)
-    options = [
-        "--task",
-        point.task,
-        "--split_point",
-        "S1",
-        "--compress_factor",
-        "1",
-        "--header_seconds",
-        "1",
-        "--read_seconds",
-        "2",
-        "--idle_seconds",
-        "1",
-        "--body_mb",
-        "1",
-        "--pictures",
-        "16",
-        "--queue",
-        "16",
-    ]
-    seen, offences = collections.Counter(), []
-    with ServerProcess(options) as server:
-        whole = Case([head(streams[0], "first", "Connection: close\r\n") + streams[0]], False)
-        expected = ask(server.port, whole).partition(b"\r\n\r\n")[2]
-        with ThreadPoolExecutor(args.at_once) as pool:
-            outcomes = pool.map(
-                lambda number: one(server.port, streams, args.seed, number), range(args.first, args.first + args.cases)
-            )
-            for number, (status, offence) in enumerate(tqdm(outcomes, "requests", args.cases, disable=None), args.first):
-                seen[status] += 1
-                if offence:
-                    offences.append(f"seed {args.seed}, case {number}: {offence}")
-                    print(offences[-1], file=sys.stderr)
-                if not server.alive:
-                    raise SystemExit(f"seed {args.seed}, about case {number}: the server died")
-        again = ask(server.port, whole).partition(b"\r\n\r\n")[2]
-        memory = server.resident_mb()
-    if again != expected:
-        offences.append("in the end an undamaged stream is answered otherwise")
-    told = ", ".join(f"{status or 'closed'}: {count}" for status, count in sorted(seen.items()))
-    print(f"{args.cases} requests, {len(offences)} offences; statuses {told}; server's memory at the end {memory:.0f} MB")
-    if offences:
+    numbers = range(args.first, args.first + args.cases)
+    socket_ones = [number for number in numbers if number % args.socket_every == 0]
+    others = [number for number in numbers if number % args.socket_every]
+    memory = {}
+    with tqdm(total=args.cases, desc="requests", disable=None) as bar:
+        ledger = Ledger(args.seed, bar)
+        if socket_ones:
+            memory["server's"] = run_socket(point, streams, socket_ones, args.at_once, ledger)
+        if others:
+            run_within(point, streams, others, ledger)
+            memory["own"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told = ", ".join(f"{status or 'closed'}: {count}" for status, count in sorted(ledger.seen.items()))
+    print(f"{args.cases} requests, {len(socket_ones)} of them over a socket, {len(ledger.offences)} offences; statuses {told}; "
+          f"memory: {', '.join(f'{whose} {size:.0f} MB' for whose, size in memory.items())}")
+    if ledger.offences:
         raise SystemExit(1)
 
 
@@ -271,7 +399,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=positive, default=2000)
     parser.add_argument("--first", type=natural, default=0, help="number of the first case")
     parser.add_argument("--seed", type=natural, default=0)
-    parser.add_argument("--at_once", type=positive, default=48, help="requests at a time")
+    parser.add_argument("--socket_every", type=positive, default=200, help="one in so many goes over a socket, 1 for all")
+    parser.add_argument("--at_once", type=positive, default=48, help="requests at a time over sockets")
     args = parser.parse_args(argv)
     return guarded(lambda: run(args))
 

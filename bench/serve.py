@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from cloud_side import Sender, ServerProcess, embedded, real_streams
+from cloud_side import Sender, ServerProcess, embedded, options_of, real_streams
 
 from spic.commands import guarded, positive
 from spic.pipeline import Cloud
@@ -118,20 +118,7 @@ def run(args: argparse.Namespace) -> None:
     point = embedded(args.point)
     streams = real_streams(point, 16, pictures=args.pictures)
     before = apart(forward_rates, point, args.threads, args.forward_seconds)
-    options = [
-        "--task",
-        point.task,
-        "--split_point",
-        point.split_point,
-        "--compress_factor",
-        str(point.compress_factor),
-        "--coder",
-        "rans",
-        "--batch_ms",
-        str(args.batch_ms),
-        "--connections",
-        str(args.edges + 8),
-    ]
+    options = options_of(point, batch_ms=args.batch_ms, connections=args.edges + 8)
     with ServerProcess(options, threads=args.threads) as server:
         asyncio.run(_all(server, args.edges, streams, 2, Load()))
         load, start, busy = Load(), time.perf_counter(), server.cpu_seconds()
