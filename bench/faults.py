@@ -1,7 +1,7 @@
 """What goes wrong between edges and a `spic cloud`: each picture must be answered exactly once, or be reported failed.
 
     python bench/faults.py --pictures 400 --kills 3
-    python bench/faults.py --pictures 20000 --kills 20
+    python bench/faults.py --pictures 20000 --kills 20 --spooled 300
 
 Edges of this program send pictures one by one and send again what got no answer, with the same key and the backoff of
 docs/deploy.md, while by chance
@@ -12,6 +12,9 @@ docs/deploy.md, while by chance
     slow       one byte a second
     corrupted  a frame arrives damaged: 400, and the picture is sent again as it is
     repeated   the answer is thrown away and the request sent again: the same answer must come, and be counted once
+
+Then, with --spooled N, `spic edge` sends N pictures while the server is away and the disk of its spool is full (a small
+tmpfs, which takes root to mount; without, this part is left out and said so).
 
 Told at the end: pictures answered once, failed, lost (neither), answered twice or otherwise than at first, and what
 the server itself counted since it was last started, beside the pictures that its edges had answers to (some of them
@@ -24,20 +27,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import json
 import random
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cloud_side import Sender, ServerProcess, embedded, head, options_of, real_streams
 from serve import said_of
 
 from spic.coding.fuzz import damage
 from spic.commands import guarded, natural, positive
+from spic.datasets.scenes.kinds import KINDS
+from spic.points import DICT_FILE, OperatingPoint
 
 TRIES = 40
+SPOOL_KB = 256
 FAULTS = ("cut", "half-open", "slow", "corrupted", "repeated")
 
 
@@ -112,6 +125,48 @@ class Edge:
         raise EOFError
 
 
+@contextmanager
+def small_disk() -> Iterator[Path | None]:
+    """A folder on a disk of SPOOL_KB, None where this user may not mount one."""
+    with tempfile.TemporaryDirectory() as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={SPOOL_KB}k", "tmpfs", folder]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+            yield None
+            return
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+def spool_full(server: ServerProcess, point: OperatingPoint, count: int) -> bool:
+    """`spic edge` while its spool's disk is full and the server away; whether each picture came out once."""
+    with small_disk() as disk, tempfile.TemporaryDirectory() as pictures:
+        if disk is None:
+            print("spool on a full disk: left out, no small disk can be mounted here (needs root)")
+            return True
+        for number in range(count):
+            Path(pictures, f"{number}.jpg").write_bytes(KINDS[point.task].jpeg(0, "val", number))
+        server.kill()
+        words = [DICT_FILE, f"localhost:{server.port}", pictures, "--task", point.task, "--split_point", point.split_point,
+                 "--compress_factor", point.compress_factor, "--spool", disk / "spool.sqlite", "--patience", "600", "--json"]
+        with subprocess.Popen([sys.executable, "-m", "spic", "edge", *map(str, words)], stdout=subprocess.PIPE, text=True) as edge:
+            full_at = least = shutil.disk_usage(disk).free
+            end = time.monotonic() + 120
+            while time.monotonic() < end and (least == full_at or least > 16 << 10):
+                time.sleep(0.5)
+                least = min(least, shutil.disk_usage(disk).free)
+            time.sleep(3)
+            server.start()
+            rows = [json.loads(line) for line in edge.communicate(timeout=600)[0].splitlines()]
+    told = collections.Counter(row["picture"] for row in rows if "picture" in row)
+    failed = sum("error" in row for row in rows)
+    once = sum(number == 1 for number in told.values())
+    print(f"spool on a full disk ({least >> 10} of {SPOOL_KB} KiB were left): of {count} pictures {once - failed} answered once, "
+          f"{failed} failed and reported, {count - len(told)} lost, {len(told) - once} twice")
+    return once == count
+
+
 async def _go(args: argparse.Namespace, server: ServerProcess, streams: list[bytes]) -> Ledger:
     ledger, numbers = Ledger(), iter(range(args.pictures))
     edges = [
@@ -155,15 +210,14 @@ def run(args: argparse.Namespace) -> None:
         ledger = asyncio.run(_go(args, server, streams))
         passed = time.perf_counter() - start
         pictures, memory = counted(server.port)
+        spooled = not args.spooled or spool_full(server, point, args.spooled)
     keys = [f"{args.seed}/{number}" for number in range(args.pictures)]
     once = sum(ledger.answers[key] == 1 for key in keys)
     lost = sum(not ledger.answers[key] and key not in ledger.failed for key in keys)
     twice = sum(ledger.answers[key] > 1 for key in keys)
     answered = len(ledger.keys_of_this_server)
     faults = ", ".join(f"{count} {name}" for name, count in ledger.faults.items() if name)
-    print(
-        f"{args.pictures} pictures in {passed:.0f} s; faults: {faults}"
-    )
+    print(f"{args.pictures} pictures in {passed:.0f} s; faults: {faults}")
     print(
         f"answered once {once}, failed and reported {len(ledger.failed)}, lost {lost}, "
         f"twice {twice}, otherwise {ledger.otherwise}; "
@@ -171,7 +225,7 @@ def run(args: argparse.Namespace) -> None:
     )
     for key, why in list(ledger.failed.items())[:5]:
         print(f"failed: {key}: {why}")
-    if lost or twice or ledger.otherwise or pictures > answered:
+    if lost or twice or ledger.otherwise or pictures > answered or not spooled:
         raise SystemExit(1)
 
 
@@ -183,6 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--pictures", type=positive, default=400)
     add("--edges", type=positive, default=16)
     add("--kills", type=natural, default=2)
+    add("--spooled", type=natural, default=0, help="pictures of an edge whose spool's disk is full")
     add("--chance", type=share, default=0.1, help="of a fault, each time a picture is sent")
     add("--seed", type=natural, default=0)
     args = parser.parse_args(argv)

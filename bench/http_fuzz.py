@@ -27,6 +27,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+import h11
 import torch
 from cloud_side import ServerProcess, embedded, head, options_of, real_streams
 from tqdm import tqdm
@@ -45,7 +46,7 @@ from spic.points import OperatingPoint
 from spic.protocol import HEALTH, METRICS, POINTS, PORT, PREDICT, STREAM
 
 SECONDS = 20.0
-AT_ONCE = 2000
+AT_ONCE = 300
 """Connections at a time in this process: most of them wait for a clock of the server."""
 LIMITS = {"header_seconds": 1, "read_seconds": 2, "idle_seconds": 1, "body_mb": 1, "pictures": 16, "queue": 16}
 POINT = "classification/S1/1"
@@ -281,17 +282,30 @@ class Within:
         self.errors: list[str] = []
 
     async def ask(self, case: Case) -> bytes:
-        """As the function of this name; a hang is a TimeoutError."""
+        """As the function of this name, but that the sender hangs up once all is answered; a hang is a TimeoutError."""
         loop = asyncio.get_running_loop()
         protocol = self.config.http_protocol_class(config=self.config, server_state=self.state, app_state={}, _loop=loop)
-        wire = Wire(protocol, loop)
+        wire, told, left = Wire(protocol, loop), protocol.on_response_complete, list(case.parts)
+
+        def hang_up() -> None:
+            if not left and protocol.cycle and protocol.cycle.response_complete and not protocol.conn.trailing_data[0] \
+                    and protocol.conn.their_state is h11.IDLE:
+                wire.close()
+
+        def complete() -> None:
+            told()
+            loop.call_soon(hang_up)
+
+        protocol.on_response_complete = complete
         protocol.connection_made(wire)
-        for part in case.parts:
+        while left:
+            part = left.pop(0)
             if part and not wire.is_closing():  # without bytes nothing is received
                 protocol.data_received(part)
             await asyncio.sleep(0)
         if case.shut and not wire.is_closing() and not protocol.eof_received():
             wire.close()
+        hang_up()
         async with asyncio.timeout(SECONDS):
             await wire.ended
         return b"".join(wire.written)

@@ -75,6 +75,36 @@ def test_a_spool_is_bounded_and_goes_on_after_it_was_full(tmp_path):
     assert spool.oldest().id == "3" and spool.parcels() == kept - 2
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from spic.edge.spool import Parcel, Spool, SpoolFull
+path = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a disk that is full: no file may grow any more
+spool, delivered, full = Spool(path, 1 << 20), [], 0
+for number in range(100):
+    parcel = Parcel(str(number), bytes(500), "a/b/c/0", ("p",), (4,), ({},), 1.0)
+    try:
+        spool.put(parcel, [f"key {number}"])
+    except SpoolFull:
+        full += 1
+        while (one := spool.oldest()):
+            delivered.append(int(one.id))
+            spool.remove(one)
+        spool.put(parcel, [f"key {number}"])
+while (one := spool.oldest()):
+    delivered.append(int(one.id))
+    spool.remove(one)
+assert full > 2 and delivered == list(range(100)), (full, delivered)
+assert all(spool.took(f"key {number}") for number in range(100)) and not spool.took("key 100")
+"""
+
+
+def test_after_a_full_disk_the_spool_goes_on_and_nothing_is_lost_or_comes_twice(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path / "spool"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_same_id_is_never_kept_twice(tmp_path):
     spool = Spool(None, 1 << 20)
     spool.put(parcel("one"))

@@ -51,10 +51,14 @@ class Spool:
     log). SpicError: no spool of ours, of a later version, or in use. To be used by one thread at a time."""
 
     def __init__(self, path: Path | None, most_bytes: int):
-        self.path, self._passed, self._remembered = path, 0, most_bytes // BYTES_PER_FILE
+        self.path, self._most_bytes, self._remembered = path, most_bytes, most_bytes // BYTES_PER_FILE
+        self._begin()
+
+    def _begin(self) -> None:
+        path, self._passed = self.path, 0
         try:
             self._database = sqlite3.connect(path or MEMORY, timeout=1, check_same_thread=False, isolation_level=None)
-            self._open(most_bytes)
+            self._open(self._most_bytes)
         except sqlite3.Error as error:
             in_use = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
             why = "another process uses it" if in_use else str(error)
@@ -85,6 +89,27 @@ class Spool:
     def put(self, parcel: Parcel, keys: Sequence[str] = ()) -> None:
         """Append, and note that the files of these keys are taken; SpoolFull where there is no room, and then nothing has
         changed."""
+        try:
+            self._put(parcel, keys)
+        except SpoolFull:
+            if not self.path or self.parcels():
+                raise
+            self._renew()
+            self._put(parcel, keys)
+
+    def _renew(self) -> None:
+        """Nothing waits, and yet there is no room: a full disk lets nothing be removed, not even from SQLite's log. So the
+        files are begun anew; of the old ones only the keys of files that were taken are kept."""
+        keys = self._database.execute("SELECT key FROM taken ORDER BY number").fetchall()
+        self._database.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self._begin()
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany("INSERT OR IGNORE INTO taken (key) VALUES (?)", keys)
+
+    def _put(self, parcel: Parcel, keys: Sequence[str]) -> None:
         run = self._database.execute
         try:
             with self._database:  # both, or neither
