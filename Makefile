@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 OPTIONAL := .venv-optional
-OPTIONAL_GROUPS := rivals,timm,edge,export,cloud,photos
-OPTIONAL_TESTS := rivals_ edge export cloud_ benchmarks_photos
+OPTIONAL_GROUPS := rivals,timm,edge,export,cloud,photos,ray
+OPTIONAL_TESTS := rivals_ edge export cloud_ benchmarks_photos encode ray
 OPTIONAL_READY := $(OPTIONAL)/.ready
 
 .PHONY: run test test-optional train-scenes study figure-scenes figure-imagenet figure-coco clean

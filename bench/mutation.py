@@ -59,7 +59,7 @@ SUBJECTS = {
     "files": Subject("files", "files"),
     "points": Subject("points", "points record"),
     "stream": Subject("coding/stream coding/symbols coding/coder", "stream coding_signed coding_engines"),
-    "tables": Subject("coding/tables coding/clusters", "coding_tables"),
+    "tables": Subject("coding/tables coding/counting coding/clusters", "coding_tables"),
     "huffman": Subject(
         "coding/huffman/cpu coding/huffman/reference coding/huffman/tables", "coding_huffman coding_engines coding_signed"
     ),

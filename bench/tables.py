@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.points import DICT_FILE, OperatingPoint, load_points, select
 from spic.report import aligned

@@ -13,6 +13,7 @@ COMMANDS = {
     "val": ("spic.val", "measure operating points: accuracy against bits"),
     "export": ("spic.export.command", "write edge halves as ONNX, for an edge without torch"),
     "edge": ("spic.edge.command", "send pictures to a cloud, and take its answers"),
+    "encode": ("spic.encode", "code many pictures to Parquet, on one machine or a cluster"),
     "cloud": ("spic.cloud.command", "answer streams of edges over HTTP"),
     "curves": ("spic.curves.command", "figures and tables of results, beside JPEG and HEVC"),
     "rivals": ("spic.rivals.command", "picture codecs on the same data and network"),

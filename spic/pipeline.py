@@ -102,14 +102,8 @@ class Edge:
 
         weights: a file with the network's, None for the benchmark's. SpicError: a file missing or altered, no split.
         """
-        device = torch.device(device)
-        half, benchmark = _half(point, "front", weights), of_points([point])
-        bottleneck = empty_bottleneck(point, benchmark, half.crossing, benchmark.image_size)
-        bottleneck = load_half_bottleneck(point, bottleneck, "encoder")
-        table = load_table(point)
-        header = stream_header(point, coder, table, bottleneck, benchmark.image_size)
-        modules = (_ready(module, device) for module in (half.network, bottleneck.encoder))
-        return cls(*modules, point.step, table, make_coder(coder, table, coder_device, device), header, device, rdo=rdo)
+        (edge,) = load_edges([point], coder, device, weights, coder_device, rdo)
+        return edge
 
     @property
     def header(self) -> bytes:
@@ -244,27 +238,67 @@ class Cloud:
         return self._reader
 
 
+def load_edges(points: Sequence[OperatingPoint], coder: str, device: str | torch.device = "cpu",
+               weights: Path | str | None = None, coder_device: str | None = None, rdo: float = 0.0) -> list[Edge]:
+    """The edges of operating points, each from its own files alone.
+
+    Points whose network is cut at one place share one front in memory, those of one weights file (which differ in their step
+    and table) one encoder.
+    """
+    device, parts, edges = torch.device(device), _Parts("front", "encoder", weights), []
+    for point in points:
+        front, bottleneck = parts.of(point, device)
+        table = load_table(point)
+        header = stream_header(point, coder, table, bottleneck, of_points([point]).image_size)
+        edges.append(Edge(front, bottleneck.encoder, point.step, table, make_coder(coder, table, coder_device, device), header,
+                          device, rdo=rdo))
+    return edges
+
+
 def load_clouds(points: Sequence[OperatingPoint], coders: Sequence[str], device: str | torch.device = "cpu",
                 weights: Path | str | None = None, coder_device: str | None = None) -> list[Cloud]:
     """The clouds of operating points, one for each coder, each from its own files alone.
 
-    Points whose network is cut at one place share one back in memory, the coders of a point one decoder.
+    Points whose network is cut at one place share one back in memory, the coders of a point and points of one weights file
+    one decoder.
     """
-    device, backs, clouds = torch.device(device), {}, []
+    device, parts, clouds = torch.device(device), _Parts("back", "decoder", weights), []
     for point in points:
-        benchmark = of_points([point])
-        place = point.task, benchmark.network, benchmark.cut_after(point)
-        if place not in backs:
-            backs[place] = _half(point, "back", weights)
-            _ready(backs[place].network, device)
-        bottleneck = empty_bottleneck(point, benchmark, backs[place].crossing, benchmark.image_size)
-        decoder = _ready(load_half_bottleneck(point, bottleneck, "decoder").decoder, device)
+        back, bottleneck = parts.of(point, device)
         table = load_table(point)
         for coder in coders:
-            header = stream_header(point, coder, table, bottleneck, benchmark.image_size)
-            clouds.append(Cloud(decoder, backs[place].network, point.step, make_coder(coder, table, coder_device, device),
-                                header, device))
+            header = stream_header(point, coder, table, bottleneck, of_points([point]).image_size)
+            clouds.append(Cloud(bottleneck.decoder, back, point.step, make_coder(coder, table, coder_device, device), header,
+                                device))
     return clouds
+
+
+class _Parts:
+    """Halves of networks and of bottlenecks, each once in memory. which: "front" or "back"; half: "encoder" or "decoder"."""
+
+    def __init__(self, which: str, half: str, weights: Path | str | None):
+        self.which, self.half, self.weights = which, half, weights
+        self._networks: dict[tuple, Half] = {}
+        self._bottlenecks: dict[tuple, Bottleneck] = {}
+
+    def of(self, point: OperatingPoint, device: torch.device) -> tuple[nn.Module, Bottleneck]:
+        """The half of the network at the point, and the bottleneck with the weights of one half, both ready to run."""
+        benchmark = of_points([point])
+        place = point.task, benchmark.network, benchmark.cut_after(point)
+        if place not in self._networks:
+            self._networks[place] = _half(point, self.which, self.weights)
+            _ready(self._networks[place].network, device)
+        network, own = self._networks[place], (place, bottleneck_of(point))
+        if own not in self._bottlenecks:
+            empty = empty_bottleneck(point, benchmark, network.crossing, benchmark.image_size)
+            self._bottlenecks[own] = load_half_bottleneck(point, empty, self.half)
+            _ready(self._bottlenecks[own].get_submodule(self.half), device)
+        return network.network, self._bottlenecks[own]
+
+
+def bottleneck_of(point: OperatingPoint) -> tuple:
+    """What says which bottleneck a point has; points that differ in their step, table and name alone have the same."""
+    return point.weights, point.stride, point.channels, point.activation, point.form
 
 
 def _for_coder(symbols: Tensor, coder: Coder):
@@ -334,11 +368,17 @@ class Half:
     crossing: tuple[int, ...]
 
 
+def require_splits(points: Sequence[OperatingPoint]) -> None:
+    """SpicError where one of the points leaves most of the feature uncoded, as the published segmentation S1."""
+    for point in points:
+        if of_points([point]).adapter(point) is not Whole:
+            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
+                            "another split point")
+
+
 def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half:
     benchmark = of_points([point])
-    if benchmark.adapter(point) is not Whole:
-        raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
-                        "another split point")
+    require_splits([point])
     network, frontier = benchmark.half(point, which, weights)
     return Half(network, single(frontier).shape)
 

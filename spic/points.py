@@ -33,6 +33,7 @@ MAX_FILE_BYTES = 4 << 20
 MAX_NODES = 50_000  # of a dict.yaml once its aliases are written out
 MAX_DEPTH = 20
 MAX_NAME = 120
+MAX_STEP = 1e6
 MAX_FACTOR = 2**31 - 1  # as on the command line: a factor is part of file names
 
 Key = tuple[str, str, str, int]
@@ -80,6 +81,11 @@ class OperatingPoint:
     def file_name(self, suffix: str) -> str:
         """How files of measurements are called: ``S1_1.json``, ``S1_1.position.json``."""
         return str(beside(Path(f"{self.split_point}_{self.compress_factor}{suffix}"), self.tables))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What dict.yaml says of it beyond numbers and files."""
+        return {name: value for name in _SETTINGS if (value := getattr(self, name)) != getattr(OperatingPoint, name)}
 
     @property
     def location(self) -> str:
@@ -216,7 +222,7 @@ def _point(path: Path, keys: Key, entry: dict) -> OperatingPoint:
     missing, foreign = set(_POINT_FIELDS) - set(entry), set(entry) - {*_POINT_FIELDS, *_SETTINGS}
     _require(not missing and not foreign, where, f"the keys must be exactly {', '.join(_POINT_FIELDS)} (and, if wanted, "
              f"{', '.join(_SETTINGS)})")
-    _require(_number(entry["step"]) and 0 < entry["step"] < 1e6, where, "step must be a number > 0")
+    _require(_number(entry["step"]) and 0 < entry["step"] < MAX_STEP, where, "step must be a number > 0")
     for key, most in (("stride", 64), ("channels", MAX_CHANNELS)):
         _require(_whole(entry[key]) and 0 < entry[key] <= most, where, f"{key} must be a whole number > 0, at most {most}")
     for key in (*_FILE_FIELDS, *(set(entry) & set(_SETTINGS))):

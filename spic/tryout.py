@@ -23,7 +23,7 @@ from PIL import Image
 
 from spic.benchmarks import EMBEDDED, Benchmark, find, of_points, photos
 from spic.coding import CODERS
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded
 from spic.datasets.images import JPEG_QUALITY, jpeg_bytes
 from spic.datasets.pictures import read_rgb

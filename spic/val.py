@@ -18,7 +18,7 @@ import torch
 from spic import parallel, report
 from spic.benchmarks import EMBEDDED, Benchmark, default_name, names, of_points
 from spic.coding import CODERS, ENGINES
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive, strength
 from spic.datasets.loading import check_workers
 from spic.errors import SpicError

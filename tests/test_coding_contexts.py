@@ -10,11 +10,12 @@ from coding_cases import CONTEXT, batches, context_tables
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spic.coding import CODERS, FrequencyTable, make_coder
+from spic.coding import CODERS, FrequencyTable, counting, make_coder
+from spic.coding.counting import SymbolCounter
 from spic.coding.engine import coder_module
+from spic.coding.fitting import EXACT, _choices, _solved
 from spic.coding.rdo import choose
 from spic.coding.symbols import folded
-from spic.coding.tables import SymbolCounter
 from spic.errors import SpicError
 
 SYMBOLS = np.array([[0, 1, 0], [2, 0, 0], [0, 0, 1], [3, 0, 0], [1, 0, 5], [0, 9, 1]]).reshape(1, 3, 2, 3)
@@ -184,7 +185,7 @@ def test_maps_of_any_shape_can_be_counted(shape):
 def test_counting_nothing_or_another_shape_is_refused():
     counter = SymbolCounter("context")
     with pytest.raises(SpicError, match="no symbols"):
-        counter.table(1.0)
+        counter.counted()
     counter.add(np.zeros((2, 3, 4, 4), np.int32))
     with pytest.raises(SpicError, match="another shape"):
         counter.add(np.zeros((2, 3, 4, 5), np.int32))
@@ -218,3 +219,35 @@ def test_a_symbol_moves_where_the_bits_it_saves_outweigh_the_error():
     assert choose(features, nearest, table, 0.126).tolist() == [[1, 0, 1]]
     assert choose(features, nearest, table, 0.127).tolist() == [[0, 0, 1]]
     assert choose(np.array([[70000.5]], np.float32), np.array([[70000]], np.int32), table, 1.0).tolist() == [[70000]]
+
+
+def test_the_fit_finds_what_each_neighbour_tells():
+    known = np.random.default_rng(0).normal(size=(4, 500))
+    known[2] = 0  # never there
+    weights = np.array([0.5, -0.25, 0.0, 1.0])
+    assert np.allclose(_solved(known @ known.T, known @ (weights @ known)), weights, atol=5e-3)
+
+
+def test_large_symbols_choose_with_those_of_their_size():
+    """Half of each channel are 0, the rest 1000 or 1001, or one smaller symbol: the first two channels share a distribution."""
+    symbols = np.zeros((64, 2 + EXACT, 4, 4), np.int64)
+    symbols[::2] = np.array([1000, 1001, *range(EXACT)]).reshape(-1, 1, 1)
+    first, second, *others = _choices(symbols, np.zeros(symbols.shape, np.int64), 1).ravel()
+    assert first == second and first not in others
+
+
+def test_of_too_many_symbols_those_of_evenly_spread_images_are_kept(monkeypatch):
+    monkeypatch.setattr(counting, "MAX_COUNTED_CELLS", 8 * 12)
+    symbols = np.arange(37).reshape(-1, 1, 1, 1) + np.zeros((37, 3, 2, 2), np.int64)
+    counter, few = SymbolCounter("context"), SymbolCounter("context")
+    for part in np.split(symbols, [5, 6, 20, 33]):
+        counter.add(part)
+    few.add(symbols[::8])
+    assert [image[0, 0, 0] for image in symbols[::8]] == [0, 8, 16, 24, 32]
+    assert counter.counted().distributions == few.counted().distributions
+
+
+def test_images_too_large_to_find_contexts_in_are_one_clear_line(monkeypatch):
+    monkeypatch.setattr(counting, "MAX_COUNTED_CELLS", 23)
+    with pytest.raises(SpicError, match="images of 12 symbols are too large.*--tables position"):
+        SymbolCounter("context").add(np.zeros((1, 3, 2, 2), np.int64))

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as arrays
 
 from spic.coding import CODERS, make_coder
 from spic.coding.symbols import MAX_SIGNED, MAX_SYMBOL, folded, unfolded
-from spic.coding.tables import KINDS, FrequencyTable, SymbolCounter
+from spic.coding.counting import KINDS, SymbolCounter
+from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 
 SIGNED = arrays.arrays(np.int32, (3, 2, 2, 2), elements=st.integers(-6, 6) | st.integers(-MAX_SIGNED - 1, MAX_SIGNED))

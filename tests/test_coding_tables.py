@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from spic.coding import fuzz, make_coder
 from spic.coding.clusters import cluster
-from spic.coding.tables import KINDS, MAX_FILE_BYTES, MAX_TOTAL, FrequencyTable, SymbolCounter
+from spic.coding.counting import KINDS, SymbolCounter
+from spic.coding.tables import MAX_FILE_BYTES, MAX_TOTAL, FrequencyTable
 from spic.errors import SpicError
 
 FAIR = FrequencyTable({0: 2, 3: 1, 7: 1}, 2.0)
@@ -74,7 +75,7 @@ def test_counting_batch_by_batch_equals_counting_at_once():
         counter = SymbolCounter(tables)
         for batch in symbols.split(3):
             counter.add(batch)
-        assert counter.table(1.0).digest == FrequencyTable.from_symbols(symbols, 1.0, tables).digest
+        assert FrequencyTable.from_counter(counter, 1.0).digest == FrequencyTable.from_symbols(symbols, 1.0, tables).digest
 
 
 def test_a_position_table_puts_like_positions_together():
@@ -99,7 +100,7 @@ def test_more_particular_tables_cost_fewer_bits_at_the_same_symbols():
 
 def test_counting_nothing_or_another_shape_is_refused():
     with pytest.raises(SpicError, match="no symbols"):
-        SymbolCounter().table(1.0)
+        FrequencyTable.from_counter(SymbolCounter(), 1.0)
     counter = SymbolCounter("position")
     counter.add(torch.zeros(2, 3, 4, 4, dtype=torch.int32))
     with pytest.raises(SpicError, match="another shape"):
@@ -208,7 +209,7 @@ def test_counting_more_than_a_table_holds_is_refused():
     counter = SymbolCounter("channel")
     counter.add(np.arange(1 << 20, dtype=np.int32).reshape(1, 16, 1 << 16) % (1 << 16))
     with pytest.raises(SpicError, match="--tables shared"):
-        counter.table(1.0)
+        FrequencyTable.from_counter(counter, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.errors import SpicError
 from spic.points import ROOT, check_root, load_points
 

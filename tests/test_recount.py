@@ -1,5 +1,7 @@
 """The command that counts frequency tables: every point asked for, from one pass of the network, resumable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from spic.datasets.folder import Unlabelled
 from spic.networks import cut, zoo
 from spic.networks.fold import fold_batch_norm
 from spic.pipeline import load_bottleneck, load_table
+from spic.points import load_points
 from spic.quantize import quantize
 from spic.training import recount
 
@@ -96,6 +99,46 @@ def test_another_folder_gets_tables_and_checksums(run, points, tmp_path):
     assert (tmp_path / "other/Freq_tab/mine/S3/classification_1.channel.json").exists()
     assert not points[1].with_tables("channel").table.exists()
     assert run("--output", str(tmp_path / "other"), "--tables", "channel")[3] == []
+
+
+def test_one_bottleneck_serves_several_rates(run, points, photos, tmp_path):
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.suffix in (".json", ".safetensors", ".yaml")}
+    more, asked = tmp_path / "more", ("--tables", "position", "--output", str(tmp_path / "more"))
+    code, out, _, passes = run("--step", "1", "0.125", *asked)
+    assert code == 0 and passes == [["layer3.4"]] and "classification/mine/S3/2: classification/mine/S3/1 by step 0.125" in out
+    made = list(load_points(more / "dict.yaml").values())
+    assert [(point.compress_factor, point.step) for point in made] == [(0, 0.125), (1, 1.0), (2, 0.125), (3, 1.0)]
+    assert [point.weights.relative_to(more) for point in made] == [points[i // 2].weights.relative_to(tmp_path) for i in range(4)]
+    assert (made[3].network, made[3].cut) == (points[1].network, points[1].cut)
+    for point, source in zip(made, (points[0], points[0], points[1], points[1])):
+        symbols = symbols_of(replace(source, step=point.step), photos)
+        for kind in ("shared", "position"):
+            assert load_table(point.with_tables(kind)).total == symbols.numel()
+        assert load_table(point).entropy == pytest.approx(FrequencyTable.from_symbols(symbols, point.step).entropy, rel=0.02)
+    assert {file: file.read_bytes() for file in before} == before, "nothing that was there is overwritten"
+    assert run("--step", "0.125", "1", *asked)[3] == [], "what was counted is kept"
+    code, _, err, _ = run("--step", "0.125", "2", *asked)
+    assert code == 2 and "classification/mine/S3/1 is another point there (step 1)" in err
+
+
+def test_points_of_other_steps_need_a_folder_of_their_own(run, tmp_path):
+    for asked, message in ((("--step", "1"), "--output DIR must name a folder"),
+                           (("--step", "1", "--output", str(tmp_path)), "choose another folder")):
+        code, _, err, _ = run(*asked)
+        assert code == 2 and message in err and len(err.strip().splitlines()) == 1
+    for step in ("0", "-1", "nan", "inf", "x"):
+        with pytest.raises(SystemExit):
+            run("--step", step, "--output", str(tmp_path / "more"))
+
+
+def test_a_table_of_another_step_is_counted_anew(run, points, tmp_path):
+    """An interrupted run with other steps leaves tables that no dict.yaml lists."""
+    asked = ("--compress_factor", "0", "--tables", "shared", "--output", str(tmp_path / "more"))
+    assert run("--step", "0.5", *asked)[0] == 0
+    (tmp_path / "more/dict.yaml").unlink()
+    assert run("--step", "2", *asked)[0] == 0
+    point, = load_points(tmp_path / "more/dict.yaml").values()
+    assert load_table(point).step == point.step == 2
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -298,6 +298,13 @@ def test_training_without_labels_is_judged_seed_by_seed(mine, gains, verdict):
     assert f"{sum(gains) / len(gains):+.2f} ± {np.std(gains, ddof=1):.2f}" in finding.sentence
 
 
+def test_without_trained_records_the_page_keeps_what_it_says_of_training_without_labels(mine):
+    """The shipped curves alone made the report write "no seeds yet" over a verdict from three seeds."""
+    for split_point in ("S1", "US1"):
+        put(mine.runs, "shipped", "rans-shared", split_point, CURVE)
+    assert claims.unsupervised(mine).verdict == ABSENT
+
+
 def test_estimators_are_compared_with_the_heuristic_at_equal_accuracy(mine):
     for seed in range(3):
         put(mine.runs, "trained", "rans-shared", "S2 l1", CURVE, seed=seed)

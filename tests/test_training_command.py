@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.networks import zoo
 from spic.networks.weights import fingerprint
 from spic.pipeline import load_table, trained_behind

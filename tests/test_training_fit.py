@@ -98,7 +98,7 @@ class Cut(Exception):
     """Stands for whatever ends a run."""
 
 
-@pytest.mark.parametrize("rate", ["table", "hyperprior"])
+@pytest.mark.parametrize("rate", ["table", "hyperprior", "context"])
 @pytest.mark.parametrize("when", [1, 5, 8])
 def test_a_run_resumed_anywhere_ends_like_an_uninterrupted_one(back, data, tmp_path, monkeypatch, when, rate):
     """Also its log, where no line stands twice."""

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from spic.bottleneck import PUBLISHED_LATE, make_bottleneck
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.errors import SpicError
 from spic.pipeline import load_table
 from spic.points import load_points

@@ -5,7 +5,7 @@ import torch
 
 from spic.bottleneck import make_bottleneck
 from spic.training.prediction import compare
-from spic.training.rate import Hyperprior, Table
+from spic.training.rate import Contextual, Hyperprior, Table
 from spic.training.tables import count_table
 
 STEP, PIXELS, PICTURES = 0.1, 1000, 24
@@ -22,17 +22,17 @@ def features():
     return torch.randn(PICTURES, 16, 20, 20, generator=torch.Generator().manual_seed(1)).relu()
 
 
-def fitted_table(encoder, features):
-    """The Table estimator after one look at the symbols."""
-    estimator = Table(6).train()
+def fitted(estimator, encoder, features):
+    """The estimator after one look at the symbols."""
     with torch.inference_mode():
-        estimator(encoder(features) / STEP)
+        estimator.train()(encoder(features) / STEP)
     return estimator
 
 
-def test_a_table_fitted_on_the_symbols_predicts_the_bytes_that_are_coded(encoder, features):
-    table = count_table(encoder, features, STEP)
-    rates = compare(fitted_table(encoder, features), encoder, features, table, STEP, PIXELS)
+@pytest.mark.parametrize("estimator, kind", [(Table, "shared"), (Contextual, "context")])
+def test_a_table_fitted_on_the_symbols_predicts_the_bytes_that_are_coded(encoder, features, estimator, kind):
+    table = count_table(encoder, features, STEP, kind)
+    rates = compare(fitted(estimator(6), encoder, features), encoder, features, table, STEP, PIXELS)
     assert rates["entropy_bpp"] == pytest.approx(table.entropy * 6 * 400 / PIXELS, rel=1e-6)
     assert 0 <= rates["coded_bpp"] - rates["entropy_bpp"] <= 8 / PIXELS + 0.001 * rates["entropy_bpp"]
     assert rates["predicted_bpp"] == pytest.approx(rates["coded_bpp"], rel=0.05)
@@ -41,7 +41,7 @@ def test_a_table_fitted_on_the_symbols_predicts_the_bytes_that_are_coded(encoder
 def test_a_table_of_other_symbols_is_dearer_than_the_estimator_says(encoder, features):
     """The static table pays for what it was not counted on; the estimator that knows the symbols does not."""
     wrong = count_table(encoder, features * 4, STEP)
-    rates = compare(fitted_table(encoder, features), encoder, features, wrong, STEP, PIXELS)
+    rates = compare(fitted(Table(6), encoder, features), encoder, features, wrong, STEP, PIXELS)
     assert rates["predicted_bpp"] < 0.9 * rates["entropy_bpp"]
     assert rates["coded_bpp"] == pytest.approx(rates["entropy_bpp"], rel=0.01)
 

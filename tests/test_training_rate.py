@@ -5,8 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spic.coding import FrequencyTable
+from spic.errors import SpicError
 from spic.training import rate
-from spic.training.rate import ESTIMATORS, Density, Table, folded_laplacian
+from spic.training.rate import ESTIMATORS, Contextual, Density, Table, folded_laplacian
 
 
 def entropy_bits(symbols: torch.Tensor) -> float:
@@ -90,6 +92,56 @@ def test_l1_is_the_sum_of_sizes():
     assert ESTIMATORS["l1"](2)(torch.tensor([[[[1.0]], [[2.5]]]])).tolist() == [3.5]
 
 
+def busy_places(pictures: int, seed: int) -> torch.Tensor:
+    """Features of four channels that are large at the same places of a picture, and small elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    busy = (torch.rand(pictures, 1, 9, 9, generator=generator) < 0.15) * 4.0 + 0.1
+    return (busy * torch.randn(pictures, 4, 9, 9, generator=generator)).abs()
+
+
+def test_contexts_predict_what_a_context_table_costs_and_less_than_a_shared_one():
+    contextual, shared = Contextual(4), Table(4)
+    for seed in range(10):
+        contextual(busy_places(64, seed)), shared(busy_places(64, seed))
+    symbols = busy_places(256, 100).round().int()
+    table = FrequencyTable.from_symbols(busy_places(640, 200).round().int(), 1.0, "context")
+    predicted, other = (estimator.eval()(symbols.float()).sum().item() for estimator in (contextual, shared))
+    assert predicted == pytest.approx(table.cross_entropy(symbols), rel=0.02)
+    assert predicted < 0.95 * other
+
+
+def test_contexts_are_fitted_anew_now_and_then_and_counts_follow_in_between(monkeypatch):
+    monkeypatch.setattr(Contextual, "REFIT", 6)
+    estimator, seen = Contextual(4), []
+    for batch in range(12):
+        estimator(busy_places(16, batch))
+        seen.append(estimator.contexts)
+    changes = [i + 1 for i in range(12) if i == 0 or seen[i] is not seen[i - 1]]
+    assert changes == [1, 2, 4, 6, 8, 12]
+    assert estimator.counts.sum().item() == len(estimator.recent) * 4 * 81, "those of the pictures that it was fitted to"
+    estimator(busy_places(16, 12))
+    assert estimator.counts.sum().item() == pytest.approx((Table.MEMORY * 12 + 1) * 16 * 4 * 81)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 1, 1), (5, 3, 1, 7), (1, 3, 2, 2)])
+def test_contexts_of_small_maps_and_of_zeros(shape):
+    for scale in (0, 3):
+        estimator, x = Contextual(3), (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * scale).requires_grad_()
+        bits = estimator(x)
+        bits.sum().backward()
+        assert bits.shape == shape[:1] and x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("change", [
+    {"contexts": "{"}, {"contexts": '{"version": 1, "step": 1.0, "counts": {"0": 1}}'}, {"recent": torch.zeros(1, 4, 2, 2)},
+    {"recent": torch.zeros(1, 3, 2, 2, dtype=torch.int16)}, {"recent": torch.full((1, 4, 2, 2), -1, dtype=torch.int16)}])
+def test_a_state_of_another_kind_is_refused(change):
+    state = Contextual(4).state_dict()
+    Contextual(4).load_state_dict(state)
+    with pytest.raises((ValueError, SpicError)):
+        Contextual(4).load_state_dict({**state, "_extra_state": {**state["_extra_state"], **change}})
+
+
 NOISE = (torch.arange(256, dtype=torch.float64) + 0.5) / 256 - 0.5
 AWAY_FROM_INTEGERS = [0.13, 0.3, 0.49, 0.51, 0.7, 0.94, 1.2, 1.63, 2.45, 4.55, 9.3]
 
@@ -115,9 +167,9 @@ def test_gradients_are_those_of_finite_differences(name, x, monkeypatch):
     """A likelihood that jumps gives a gradient that misses what the step over the jump costs."""
     torch.manual_seed(3)
     estimator = ESTIMATORS[name](2)
-    if name == "table":
-        estimator(features()[:, :2])
-        monkeypatch.setattr(Table, "_follow", lambda self, symbols: None)
+    if isinstance(estimator, Table):
+        estimator(features()[:, :2, :3, :3])
+        monkeypatch.setattr(type(estimator), "_follow", lambda self, symbols: None)
     estimator.double()
     for module in estimator.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -12,7 +12,7 @@ from test_pipeline import point_with
 
 from spic.bottleneck import make_bottleneck
 from spic.coding import CODERS, FrequencyTable, make_coder
-from spic.coding.tables import KINDS, ZONES, SymbolCounter
+from spic.coding.counting import KINDS, ZONES, SymbolCounter
 from spic.errors import SpicError
 from spic.files import verify_file
 from spic.pipeline import load_table

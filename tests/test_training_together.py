@@ -41,7 +41,7 @@ def train(folder: Path, rate: str, processes: int):
     return lines, torch.load(weights, weights_only=True)
 
 
-@pytest.mark.parametrize("rate", ["table", "l1"])
+@pytest.mark.parametrize("rate", ["table", "l1", "context"])
 def test_two_processes_train_what_one_trains(tmp_path, rate):
     (one, weights), (two, others) = train(tmp_path, rate, 1), train(tmp_path, rate, 2)
     for a, b in zip(one, two):

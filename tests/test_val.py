@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.curves.samples import Rows
 from spic.files import record_checksums
 from spic.networks.narrow import resnet50

@@ -3,6 +3,7 @@
     spic cloud                                                      the embedded points, on this machine
     spic cloud --benchmark own --points mine/dict.yaml --task classification
     spic cloud --host 0.0.0.0 --token_file token --tls_cert cert.pem --tls_key key.pem
+    spic cloud --ray --replicas 2:8                                 several machines, by Ray Serve
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from spic.benchmarks import EMBEDDED
 from spic.cloud.gate import LOOPBACK_NAMES, is_loopback, read_token
 from spic.cloud.limits import Limits
+from spic.cluster import ONE, connected, replicas
 from spic.coding import CODERS
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, natural, positive
 from spic.errors import SpicError
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
@@ -55,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add("--pictures", type=positive, default=LIMITS.pictures, help="most of one request (default: %(default)s)")
     add("--body_mb", type=positive, default=LIMITS.body_bytes >> 20, help="MiB, most of one request (default: %(default)s)")
     add("--connections", type=positive, default=LIMITS.connections, help="open at a time (default: %(default)s)")
+    add("--ray", action="store_true", help="compute on a Ray cluster (RAY_ADDRESS, else this machine)")
+    add("--replicas", type=replicas, metavar="N|MIN:MAX", help="with --ray: processes that compute, or between two numbers as "
+        "the load asks (default: 1)")
     for name, what in (("header", "the headers of a request"), ("read", "a whole request to arrive"),
                        ("idle", "a connection without a request"), ("drain", "what was taken, when told to stop")):
         add(f"--{name}_seconds", type=positive, default=round(getattr(LIMITS, f"{name}_seconds")),
@@ -81,24 +86,58 @@ def _run(args: argparse.Namespace) -> None:
     token = read_token(args.token_file) if args.token_file else None
     points = chosen(args)
     _require_packages()
-    from spic.cloud.app import make_app
-    from spic.cloud.server import address, check_tls, listen, make_server, run
-    from spic.cloud.served import load_served
-    from spic.cloud.service import Service
-    from spic.cloud.trial import Trials
+    from spic.cloud.server import check_tls
 
     tls = (args.tls_cert, args.tls_key) if args.tls_cert else None
     if tls:
         check_tls(*tls)
-    limits = limits_of(args)
+    hosts = LOOPBACK_NAMES if is_loopback(args.host) and not token else None
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    (_on_cluster if args.ray else _here)(args, points, limits_of(args), tls, token, hosts)
+
+
+def _here(args: argparse.Namespace, points: list[OperatingPoint], limits: Limits, tls, token, hosts) -> None:
+    """In this process."""
+    if args.replicas:
+        raise SpicError("--replicas: says how many processes compute with --ray; one does here")
+    from spic.cloud.app import make_app
+    from spic.cloud.server import address, listen, make_server, run
+    from spic.cloud.served import load_served
+    from spic.cloud.service import Service
+    from spic.cloud.trial import Trials
+
     with listen(args.host, args.port) as listening:
         served = load_served(points, args.coder, device_of(args.device), args.backbone_weights)
-        service = Service(served, limits)
-        hosts = LOOPBACK_NAMES if is_loopback(args.host) and not token else None
-        app = make_app(service, token, hosts, Trials(served, args.backbone_weights) if args.trial else None)
+        app = make_app(Service(served, limits), token, hosts, Trials(served, args.backbone_weights) if args.trial else None)
         url = address(listening, tls is not None)
-        run(make_server(app, limits, tls, lambda: print(f"{_what(service)} at {url}", flush=True)), listening)
+        run(make_server(app, limits, tls, lambda: print(f"{_what(served)} at {url}", flush=True)), listening)
+
+
+def _on_cluster(args: argparse.Namespace, points: list[OperatingPoint], limits: Limits, tls, token, hosts) -> None:
+    """In the processes of a Ray cluster."""
+    check_for_ray(args)
+    from spic.cloud.served import servable
+    from spic.cloud.server import address, listen
+
+    points = servable(points)
+    with connected("spic cloud"):
+        from spic.cloud.fleet import Address, run
+
+        with listen(args.host, args.port) as listening:  # free now; Ray listens there in a moment
+            url, where = address(listening, tls is not None), Address(args.host, listening.getsockname()[1], tls)
+        run(points, args.coder, args.device, args.backbone_weights, limits, args.replicas or ONE, where, token, hosts,
+            lambda known: print(f"{_what(known)} at {url}", flush=True))
+
+
+def check_for_ray(args: argparse.Namespace) -> None:
+    """Ray's own HTTP server stands before the application: what it bounds itself, or not at all, must not be asked for."""
+    for name in ("connections", "header_seconds", "read_seconds"):
+        if getattr(args, name) != round(getattr(LIMITS, name)):
+            raise SpicError(f"--{name}: Ray's HTTP server has no such limit; put a proxy before it, or leave out --ray")
+    if args.trial:
+        raise SpicError("--try: a door of --ray runs no network; leave out one of the two")
+    if args.device not in ("cpu", "cuda"):
+        raise SpicError(f"--device {args.device}: with --ray choose cpu or cuda; Ray says which GPU a replica has")
 
 
 def check_access(args: argparse.Namespace) -> None:
@@ -153,8 +192,6 @@ def _require_packages() -> None:
         raise SpicError(f"spic cloud needs {error.name}: pip install 'spic-split[cloud]'") from None
 
 
-def _what(service) -> str:
-    points = len({name for name, _ in service.served})
+def _what(served) -> str:
+    points = len({one.header.point for one in served})
     return f"spic cloud answers streams of {points} operating point{'s' * (points != 1)}"
-
-

@@ -51,14 +51,7 @@ class Page:
             {
                 "points": self.service.points(),
                 "trial": self.trials is not None,
-                "classes": {
-                    one.header.point: {
-                        "names": list(one.names),
-                        "palette": [list(colour) for colour in one.benchmark.palette],
-                    }
-                    for one in served
-                    if one.benchmark.palette
-                },
+                "classes": {one.header.point: one.colours for one in served if one.colours},
             }
         )
 

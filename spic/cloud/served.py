@@ -51,6 +51,12 @@ class Served:
         told = asdict(self.header)
         return {"name": told.pop("point"), "task": self.point.task, "benchmark": self.point.benchmark, **told}
 
+    @property
+    def colours(self) -> dict | None:
+        """Names and colours of the classes, for tasks that paint."""
+        palette = [list(colour) for colour in self.benchmark.palette]
+        return {"names": list(self.names), "palette": palette} if palette else None
+
     @torch.inference_mode()
     def compute(self, parts: Sequence[list[bytes]]) -> tuple[list[Replies], dict[str, float]]:
         """Payloads of several requests -> (replies of each, seconds per stage). A damaged request spoils no other."""
@@ -90,14 +96,20 @@ def _together(replies: list[dict | StreamError]) -> Replies:
     return next((reply for reply in replies if isinstance(reply, StreamError)), replies)
 
 
+def servable(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+    """Those that are splits, their files checked; SpicError where none is."""
+    found = [point for point in points if of_points([point]).adapter(point) is Whole]
+    if not found:
+        raise SpicError("as published, none of these points is a split: most of the feature would bypass the coder; choose "
+                        "another split point")
+    check_files(found)
+    return found
+
+
 def load_served(points: Sequence[OperatingPoint], coders: Sequence[str], device: torch.device,
                 weights: Path | None = None) -> list[Served]:
     """The points with each coder, their files checked; networks that are cut at one place are one in memory."""
-    points = [point for point in points if of_points([point]).adapter(point) is Whole]
-    if not points:
-        raise SpicError("as published, none of these points is a split: most of the feature would bypass the coder; choose "
-                        "another split point")
-    check_files(points)
+    points = servable(points)
     clouds = iter(load_clouds(points, coders, device, weights))
     served = [Served(point, next(clouds), benchmark, benchmark.classes())
               for point in points for benchmark in [of_points([point])] for _ in coders]

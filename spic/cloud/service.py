@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 from spic.cloud.answers import Answers
@@ -27,14 +27,14 @@ class Refused(SpicError):
 
 
 class Service:
-    """Answers streams of the points served, in batches."""
+    """Answers streams of the points served. make_batcher: (limits, observe) -> what computes them, see Batcher."""
 
-    def __init__(self, served: Sequence[Served], limits: Limits):
+    def __init__(self, served: Sequence[Served], limits: Limits, make_batcher: Callable = Batcher):
         self.limits, self.metrics = limits, Metrics()
         self.served = {(one.header.point, one.header.coder): one for one in served}
         self.arrivals = Arrivals(limits.arrivals, limits.maps)
         self.answers = Answers(limits.answer_bytes)
-        self.batcher = Batcher(limits, self.metrics.batch.observe)
+        self.batcher = make_batcher(limits, self.metrics.batch.observe)
         self.metrics.queue.set_function(lambda: self.batcher.pictures)
 
     def points(self) -> list[dict]:

@@ -79,6 +79,18 @@ def planes_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0] if len(shape) > 1 else 1, math.prod(shape[1:-1]), shape[-1]
 
 
+def stretched(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The index over symbols of this shape; place i of n takes entry i * entries // n."""
+    entries = (1,) * (len(shape) - index.ndim) + index.shape
+    fits = len(entries) == len(shape) and entries[0] in (1, shape[0])
+    if not fits or any(several > max(size, 1) for several, size in zip(entries, shape)):
+        raise SpicError(f"table made for symbols of shape {index.shape} cannot code shape {shape}")
+    if 0 in shape:
+        return np.empty(shape, index.dtype)
+    places = [np.arange(size) * several // size for several, size in zip(entries, shape)]
+    return np.ascontiguousarray(index.reshape(entries)[np.ix_(*places)])
+
+
 class Selector:
     """Contexts for images of one shape.
 

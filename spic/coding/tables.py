@@ -32,8 +32,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spic.coding.clusters import cluster
-from spic.coding.contexts import MAX_BIAS, MAX_CAP, MAX_SUM, Contexts, Selector, array_to_json, by_place, planes_of
+from spic.coding.contexts import MAX_BIAS, MAX_CAP, MAX_SUM, Contexts, Selector, array_to_json, by_place, planes_of, stretched
+from spic.coding.counting import MAX_DISTRIBUTIONS, MAX_ENTRIES, MAX_TABLE_SYMBOL, SymbolCounter
 from spic.coding.neighbours import Neighbours
 from spic.coding.symbols import MAX_SYMBOL, MAX_SYMBOLS, checked_shape, folded, image_shape, symbol_matrix
 from spic.errors import SpicError
@@ -42,24 +42,11 @@ from spic.files import write_whole
 KEYS = {1: {"version", "step", "counts", "index"}, 2: {"version", "step", "counts", "index", "context", "signed"}}
 """What a table of each version may say. A table is written in the earliest version that can say it, so that it keeps its
 digest."""
-MAX_TABLE_SYMBOL = 65535
 MAX_TOTAL = 1 << 40
 """Largest sum of counts of one distribution; keeps every Huffman code at 57 bits or fewer."""
-MAX_DISTRIBUTIONS = 1024
 MAX_CELLS = 1 << 22
 """Largest number of distributions × (largest symbol + 1): bounds the memory a table can ask for."""
-MAX_ENTRIES = 1 << 19
-"""Largest number of counted symbols of all distributions together: such a table is built in two seconds."""
 MAX_FILE_BYTES = 16 << 20
-KINDS = ("shared", "channel", "position", "context")
-"""How a table shares out its distributions, see SymbolCounter."""
-POSITION_CLUSTERS = 64
-"""Distributions of a table per position: more save hardly any bits, and cost the decoder memory."""
-ZONES = 8
-"""Rows and columns of zones in a table per position. Larger maps share a distribution inside a zone: with one for each
-of 63 x 63 positions, a hundred training pictures are too few, and the file takes half a megabyte."""
-MAX_COUNTED_CELLS = 1 << 26
-"""Largest number of distributions × symbols that are counted: bounds memory."""
 BIT_LENGTHS = MAX_SYMBOL.bit_length() + 1
 """Values beyond a table's largest symbol differ in their bit length, 0 to 24, by which an escape's price is known."""
 KEPT_SHAPES = 16
@@ -101,7 +88,15 @@ class FrequencyTable:
         """The table of one array of symbols [B, C, h, w]; for many batches use SymbolCounter."""
         counter = SymbolCounter(kind, signed)
         counter.add(symbols)
-        return counter.table(step)
+        return cls.from_counter(counter, step)
+
+    @classmethod
+    def from_counter(cls, counter: SymbolCounter, step: float) -> FrequencyTable:
+        """The table of everything counted so far."""
+        counted = counter.counted()
+        several = counted.index is not None
+        return cls(counted.distributions if several else counted.distributions[0], step, counted.index, counter.signed,
+                   counted.contexts)
 
     @classmethod
     def load(cls, path: str | Path) -> FrequencyTable:
@@ -191,7 +186,7 @@ class FrequencyTable:
             contexts = self.contexts or by_place(len(self.distributions))
             index = np.zeros((1,), np.int32) if self.index is None else self.index
             over = shape if self.contexts is None else planes_of(shape)
-            rows, bias = (_stretched(array, over).ravel() for array in (index, contexts.bias))
+            rows, bias = (stretched(array, over).ravel() for array in (index, contexts.bias))
             if len(self._selectors) >= KEPT_SHAPES:
                 self._selectors.clear()
             self._selectors[shape] = Selector(contexts, rows, bias, shape, self.signed)
@@ -255,124 +250,6 @@ class FrequencyTable:
         prices = np.log2(counts.sum(axis=1, keepdims=True)) - np.log2(np.maximum(counts, 1))
         lengths = np.append(_bit_lengths(np.arange(self.width)), np.arange(BIT_LENGTHS))
         return prices + np.where(counts == 0, 5 + np.maximum(lengths - 1, 0), 0)
-
-
-class SymbolCounter:
-    """Counts symbols [B, C, h, w] batch by batch, then gives the table.
-
-    kind: "shared", one distribution for all; "channel", one per channel; "position", at most POSITION_CLUSTERS, each for
-    the channels and positions (or zones of them, where there are more than ZONES in a row or column) whose symbols are
-    distributed alike; "context", selected by the symbols decoded before, see fitting.py. signed: the symbols have a sign."""
-
-    def __init__(self, kind: str = "shared", signed: bool = False):
-        if kind not in KINDS:
-            raise SpicError(f"unknown kind of tables {kind!r}, choose from {', '.join(KINDS)}")
-        self.signed = signed
-        self._counts = _Kept(signed) if kind == "context" else _ByPlace(kind, signed)
-
-    def add(self, symbols) -> None:
-        """Count one batch; values above 65535 stay out of the table and will be escaped."""
-        self._counts.add(symbol_matrix(folded(symbols) if self.signed else symbols), image_shape(symbols))
-
-    def table(self, step: float) -> FrequencyTable:
-        """The table of everything counted so far."""
-        return self._counts.table(step)
-
-
-class _ByPlace:
-    """Counts where the place alone says which distribution a symbol belongs to."""
-
-    def __init__(self, kind: str, signed: bool):
-        self.kind, self.signed = kind, signed
-        self._shape: tuple[int, ...] | None = None
-        self._counts = np.zeros((1, 0), np.int64)
-
-    def add(self, matrix: np.ndarray, image: tuple[int, ...]) -> None:
-        shape = _index_shape(self.kind, image)
-        self._shape = self._shape or shape
-        if shape != self._shape:
-            raise SpicError(f"symbols of shape {image} after symbols of another shape")
-        rows = math.prod(shape)
-        width = max(self._counts.shape[1], min(int(matrix.max(initial=0)), MAX_TABLE_SYMBOL) + 1)
-        if rows * (width + 1) > MAX_COUNTED_CELLS:
-            raise SpicError(f"symbols up to {width - 1} at {rows} positions are too many to count; use --tables shared")
-        row_of = _stretched(np.arange(rows).reshape(shape), image).ravel()
-        cells = np.minimum(matrix, width) + row_of * (width + 1)
-        counts = np.bincount(cells.ravel(), minlength=rows * (width + 1)).reshape(rows, width + 1)[:, :width]
-        counts[:, : self._counts.shape[1]] += self._counts
-        self._counts = counts
-
-    def table(self, step: float) -> FrequencyTable:
-        _require_some(self._counts.any())
-        index = np.arange(len(self._counts))
-        limit = POSITION_CLUSTERS if self.kind == "position" else MAX_DISTRIBUTIONS
-        if len(index) > limit:
-            index = cluster(self._counts, limit)
-        pooled = np.zeros((index.max() + 1, self._counts.shape[1]), np.int64)
-        np.add.at(pooled, index, self._counts)
-        if self.kind == "shared":
-            return FrequencyTable(_distributions(pooled)[0], step, signed=self.signed)
-        return FrequencyTable(_distributions(pooled), step, index.reshape(self._shape), self.signed)
-
-
-class _Kept:
-    """Symbols that are kept, because what counts is which of them lie side by side."""
-
-    def __init__(self, signed: bool):
-        self.signed = signed
-        self._batches: list[np.ndarray] = []
-        self._image: tuple[int, ...] | None = None
-        self._cells = 0
-
-    def add(self, matrix: np.ndarray, image: tuple[int, ...]) -> None:
-        self._image = self._image or image
-        if image != self._image:
-            raise SpicError(f"symbols of shape {image} after symbols of another shape")
-        self._cells += matrix.size
-        if self._cells > MAX_COUNTED_CELLS:
-            raise SpicError(f"{self._cells} symbols are too many to find contexts in; count fewer pictures (--pictures)")
-        self._batches.append(np.minimum(matrix, MAX_TABLE_SYMBOL + 1).astype(np.int32))
-
-    def table(self, step: float) -> FrequencyTable:
-        _require_some(self._cells)
-        from spic.coding.fitting import fit  # loaded where a table is made, never where one is read
-
-        matrix = np.concatenate(self._batches)
-        width = min(int(matrix.max()), MAX_TABLE_SYMBOL) + 1
-        counts, index, contexts = fit(matrix.reshape(len(matrix), *planes_of(self._image)), width, self.signed)
-        return FrequencyTable(_distributions(counts), step, index, self.signed, contexts)
-
-
-def _require_some(symbols) -> None:
-    if not symbols:
-        raise SpicError("no symbols were counted, so there is no table")
-
-
-def _distributions(counts: np.ndarray) -> list[dict[int, int]]:
-    """Rows of counts [distributions, width] as a table takes several."""
-    if len(counts) > 1 and np.count_nonzero(counts) > MAX_ENTRIES:
-        raise SpicError(f"symbols up to {counts.shape[1] - 1} in {len(counts)} distributions are too many for a table "
-                        f"({MAX_ENTRIES} entries at most); use --tables shared")
-    return [{int(s): int(row[s]) for s in np.flatnonzero(row)} for row in counts]
-
-
-def _index_shape(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the index of such a table for symbols of one image of this shape."""
-    channels, *sides = shape
-    return {"shared": (1,), "channel": (channels, *[1] * len(sides)),
-            "position": (channels, *[min(side, ZONES) for side in sides])}[kind]
-
-
-def _stretched(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The index over symbols of this shape; place i of n takes entry i * entries // n."""
-    entries = (1,) * (len(shape) - index.ndim) + index.shape
-    fits = len(entries) == len(shape) and entries[0] in (1, shape[0])
-    if not fits or any(several > max(size, 1) for several, size in zip(entries, shape)):
-        raise SpicError(f"table made for symbols of shape {index.shape} cannot code shape {shape}")
-    if 0 in shape:
-        return np.empty(shape, index.dtype)
-    places = [np.arange(size) * several // size for several, size in zip(entries, shape)]
-    return np.ascontiguousarray(index.reshape(entries)[np.ix_(*places)])
 
 
 def _bit_lengths(values: np.ndarray) -> np.ndarray:

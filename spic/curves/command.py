@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, guarded, positive
 from spic.curves import factors, paper, summaries
 from spic.curves.bootstrap import Bootstrap

@@ -10,22 +10,17 @@ import torch
 
 from spic.benchmarks import of_points
 from spic.edge.runtime import EdgePoint
-from spic.pipeline import Edge
+from spic.pipeline import load_edges
 from spic.points import OperatingPoint
 
 
 class TorchHalf:
-    """As OnnxHalf, from operating points of one network; points cut at the same place share its front. weights: a file with
-    the network's, None for the benchmark's."""
+    """As OnnxHalf, from operating points of one network; see load_edges for what they share. weights: a file with the
+    network's, None for the benchmark's."""
 
     def __init__(self, points: Sequence[OperatingPoint], coder: str, weights: Path | None = None):
-        benchmark = of_points(list(points))
-        self.preparation = benchmark.preparation
-        self._edges, fronts = [], {}
-        for point in points:
-            edge = Edge.load(point, coder, weights=weights)
-            edge.front = fronts.setdefault(benchmark.cut_after(point), edge.front)
-            self._edges.append(edge)
+        self.preparation = of_points(list(points)).preparation
+        self._edges = load_edges(points, coder, weights=weights)
         self.points = [EdgePoint(edge.expected, edge.table) for edge in self._edges]
 
     @torch.inference_mode()

@@ -18,9 +18,9 @@ import torch
 from torch.utils.data import Dataset
 
 from spic import __version__
-from spic.benchmarks import EMBEDDED, Benchmark, Whole, of_points
+from spic.benchmarks import EMBEDDED, Benchmark, of_points
 from spic.coding import CODERS
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.datasets.folder import open_folder
 from spic.datasets.pictures import read_rgb
@@ -32,7 +32,7 @@ from spic.export import models
 from spic.export.check import Comparison, compare
 from spic.networks import trace
 from spic.networks.weights import fingerprint
-from spic.pipeline import check_files
+from spic.pipeline import bottleneck_of, check_files, require_splits
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.tasks import TASKS
 from spic.val import check_training
@@ -91,7 +91,7 @@ def export(points: Sequence[OperatingPoint], output: Path, *, coder: str = "rans
     models.require_packages()
     check_output(output)
     benchmark = of_points(list(points))
-    _require_splits(benchmark, points)
+    require_splits(points)
     check_files(points)
     dataset = open_pictures(benchmark, data, (1 + int8) * pictures)
     network = benchmark.build_network(weights)
@@ -142,13 +142,6 @@ class _Part(Dataset):
         return self.dataset.label(self.numbers[index])
 
 
-def _require_splits(benchmark: Benchmark, points: Sequence[OperatingPoint]) -> None:
-    for point in points:
-        if benchmark.adapter(point) is not Whole:
-            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; "
-                            "choose another split point")
-
-
 def _versions() -> dict[str, str]:
     names = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
     return {"spic": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
@@ -172,22 +165,39 @@ def _front(benchmark: Benchmark, stretches: list[Stretch], calibration: Dataset 
 
 def _point(road: Road, stage: int, stretches: list[Stretch], files: dict[str, bytes], cloud: bool) -> BundlePoint:
     """The manifest's entry of a point; its files are put among ``files``."""
-    point, edge, short = road.point, road.edge, f"{road.point.split_point}_{road.point.compress_factor}"
+    point, edge, short = road.point, road.edge, _short(road)
     with torch.inference_mode():
         feature = torch.zeros(1, 3, *edge.expected.image_size)
         for stretch in stretches[:stage + 1]:
             feature = stretch.front(feature)
-    table, encoder = f"table_{short}.json", f"encoder_{short}.onnx"
+    table = f"table_{short}.json"
     files[table] = edge.table.to_bytes()
-    files[encoder] = models.encoder_model(road, feature)
+    shared, encoder = _encoder(road, stretches[stage], feature, files)
     decoder, back = (f"decoder_{short}.onnx", f"back{stage}.onnx") if cloud else (None, None)
     if cloud:
         files[decoder] = models.decoder_model(road)
         files[back] = files.get(back) or models.back_model(road)
-    stages = tuple(models.stage_name(number) for number in range(stage + 1))
+    stages = (*(models.stage_name(number) for number in range(stage + 1)), *shared)
     return BundlePoint(point.name, point.step, edge.coder.name, edge.table.digest, tuple(edge.expected.shape), table,
-                       stages, encoder,
-                       decoder, back)
+                       stages, encoder, decoder, back)
+
+
+def _encoder(road: Road, stretch: Stretch, feature: torch.Tensor, files: dict[str, bytes]) -> tuple[tuple[str, ...], str]:
+    """(files that it shares with other points, its own) of a point's encoder and quantiser, put among ``files``.
+
+    Points with the same bottleneck and other steps share an encoder, which counts as a last stage of their fronts."""
+    alike = [other for other in stretch.roads if bottleneck_of(other.point) == bottleneck_of(road.point)]
+    encoder, quantiser = f"encoder_{_short(alike[0])}.onnx", f"quantiser_{_short(road)}.onnx"
+    if len(alike) == 1:
+        files[encoder] = models.encoder_model(road, feature)
+        return (), encoder
+    files[encoder] = files.get(encoder) or models.encoder_model(road, feature, quantised=False)
+    files[quantiser] = models.quantiser_model(road)
+    return (encoder,), quantiser
+
+
+def _short(road: Road) -> str:
+    return f"{road.point.split_point}_{road.point.compress_factor}"
 
 
 # ---- check --------------------------------------------------------------------------------------------------------

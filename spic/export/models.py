@@ -29,14 +29,14 @@ MOST_BYTES = 2 << 30
 
 
 class Symbols(nn.Module):
-    """Encoder and quantiser: feature → int32 symbols [1, C, h, w]."""
+    """What an encoder gives → int32 symbols [1, C, h, w]."""
 
-    def __init__(self, encoder: nn.Module, step: float):
+    def __init__(self, step: float):
         super().__init__()
-        self.encoder, self.step = encoder, step
+        self.step = step
 
-    def forward(self, feature: Tensor) -> Tensor:
-        return quantize(self.encoder(feature), self.step)
+    def forward(self, encoded: Tensor) -> Tensor:
+        return quantize(encoded, self.step)
 
 
 class Feature(nn.Module):
@@ -97,9 +97,16 @@ def stage_models(stretches: list[Stretch], image: Tensor) -> dict[str, bytes]:
     return models
 
 
-def encoder_model(road: Road, feature: Tensor) -> bytes:
-    """The encoder of a point, quantiser included."""
-    return to_onnx(Symbols(road.edge.encoder, road.edge.step), feature, f"{road.point.name}: the encoder")
+def encoder_model(road: Road, feature: Tensor, quantised: bool = True) -> bytes:
+    """The encoder of a point, its quantiser included or not."""
+    encoder = nn.Sequential(road.edge.encoder, Symbols(road.edge.step)) if quantised else road.edge.encoder
+    return to_onnx(encoder, feature, f"{road.point.name}: the encoder")
+
+
+def quantiser_model(road: Road) -> bytes:
+    """The quantiser of a point whose encoder other points share."""
+    encoded = torch.zeros(1, *road.edge.expected.shape)
+    return to_onnx(Symbols(road.edge.step), encoded, f"{road.point.name}: the quantiser")
 
 
 def decoder_model(road: Road) -> bytes:

@@ -18,7 +18,7 @@ from spic import parallel
 from spic.benchmarks import EMBEDDED, benchmarks, default_name, find, names
 from spic.benchmarks.own import OWN
 from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
 from spic.errors import SpicError
 from spic.points import SHARED, is_name

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from spic import parallel
 from spic.benchmarks import Benchmark, Whole, of_points
 from spic.bottleneck import SEPARABLE, Bottleneck, last_activation, make_bottleneck
-from spic.coding.tables import KINDS
+from spic.coding.counting import KINDS
 from spic.datasets.apart import require_apart
 from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError

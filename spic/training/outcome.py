@@ -71,13 +71,14 @@ def write_outcome(trained: Bottleneck | Trainee, counting: FeatureSet, job: Job,
     """Files of an operating point under ``root``, with the shared table and those of ``kinds``.
 
     trained: what was trained, or a bottleneck that was not; on the CPU, as ``counting``, whole pictures' float32 features,
-    is. about: see ``tables.write_point``. The rates are those of the table that suits the bottleneck (``best_tables``).
+    is. about: see ``tables.write_point``. The rates are those of the kind of table that the training rated by, where its
+    estimator is named like one (``context``), else of the one that suits the bottleneck (``best_tables``).
     """
     trainee = trained if isinstance(trained, Trainee) else None
     bottleneck, step = rounded_to_half((trainee.bottleneck if trainee else trained).eval()), job.options.step
     tables = count_tables(bottleneck.encoder, counting.features, step, dict.fromkeys([SHARED, *kinds]))
-    rates = compare(trainee and trainee.estimator, bottleneck.encoder, counting.features,
-                    tables[best_tables(job.form, tables)], step, counting.pixels)
+    kind = job.options.rate if job.options.rate in tables else best_tables(job.form, tables)
+    rates = compare(trainee and trainee.estimator, bottleneck.encoder, counting.features, tables[kind], step, counting.pixels)
     # counted on the same symbols: bits a symbol. Logits are all alike: one that no counted picture raised gets its share, too
     fewest = SHARED if job.form == RECTIFIED else min(tables, key=lambda kind: tables[kind].entropy)
     shared = tables.pop(SHARED)

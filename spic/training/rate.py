@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spic.coding import FrequencyTable
+from spic.coding.fitting import DISTRIBUTIONS
 from spic.errors import SpicError
-from spic.parallel import sum_over_ranks
+from spic.parallel import interleave_over_ranks, sum_over_ranks
 from spic.training.gaussian import GaussianHyperprior
 
 LEAST_LIKELIHOOD = 1e-9
@@ -165,8 +168,81 @@ class Table(nn.Module):
         return -torch.log2(((1 - self.GEOMETRIC) * share + self.GEOMETRIC * tail.exp()).clamp_min(1e-12))
 
 
+class Contextual(Table):
+    """The code length of a context table, made soft in the same way: what ``--tables context`` codes with.
+
+    The contexts (neighbours, weights, which distribution a sum selects) are fitted anew to the symbols of the last pictures after
+    1, 2, 4 ... batches and after every REFIT; in between, the counts of the distributions follow as those of Table do. The
+    gradient is that of each symbol's own length in the distribution that the rounded symbols before it select: what it does to the
+    selection for others has none.
+    """
+
+    REFIT = 64
+    RECENT = 1024  # pictures that contexts are fitted to
+    MOST_RECENT = 1 << 20  # their symbols, at most, but for those of one batch
+
+    def __init__(self, channels: int):
+        super().__init__(DISTRIBUTIONS, "context")
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        self.channels = channels
+        self.contexts: FrequencyTable | None = None
+        self.recent = np.zeros((0, channels, 0, 0), np.int16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clamp(0, LEVELS - 2)
+        known = x.detach().nan_to_num()
+        symbols = known.round().int().cpu().numpy()
+        if self.training:
+            self._follow(symbols)
+        rows, lengths = self._selected(symbols).to(x.device), self.lengths()
+        low = (known.floor() if self.training else known.round()).long()
+        here = lengths[rows, low]
+        if self.training:
+            here = here + (x - low) * (lengths[rows, low + 1] - here)
+        return here.flatten(1).sum(1)
+
+    def _follow(self, symbols: np.ndarray) -> None:
+        whole = np.stack(interleave_over_ranks(list(symbols.astype(np.int16))))
+        room = max(len(whole), min(self.RECENT, self.MOST_RECENT // max(whole[0].size, 1)))
+        before = self.recent if self.recent.shape[1:] == whole.shape[1:] else whole[:0]
+        self.recent = np.concatenate([before, whole])[-room:]
+        self.batches += 1
+        done = int(self.batches)
+        if self.contexts is None or done % self.REFIT == 0 or done & (done - 1) == 0:
+            self.contexts = FrequencyTable.from_symbols(self.recent, 1.0, "context")
+            seen, keep = self.contexts.dense_counts(), 0.0
+        else:
+            cells = self._selected(whole).numpy() * LEVELS + whole
+            seen, keep = np.bincount(cells.ravel(), minlength=self.counts.numel()).reshape(self.counts.shape), self.MEMORY
+        self.counts.mul_(keep)
+        self.counts[:len(seen), :seen.shape[1]] += torch.from_numpy(seen).to(self.counts)
+
+    def _selected(self, symbols: np.ndarray) -> Tensor:
+        """The distribution of each symbol [B, C, h, w], by those before it; before the first batch there is but one."""
+        if self.contexts is None:
+            return torch.zeros(symbols.shape, dtype=torch.long)
+        matrix = np.ascontiguousarray(symbols.reshape(len(symbols), -1), np.int32)
+        found = self.contexts.selector(symbols.shape[1:]).contexts(matrix)
+        return torch.from_numpy(np.broadcast_to(found, matrix.shape).astype(np.int64)).view(symbols.shape)
+
+    def get_extra_state(self) -> dict:
+        """What a resumed training needs beside the counts: the contexts, as the text of a table, and the last pictures."""
+        return {"contexts": self.contexts.to_bytes().decode() if self.contexts else "", "recent": torch.from_numpy(self.recent)}
+
+    def set_extra_state(self, state: dict) -> None:
+        contexts, recent = (state[name] for name in ("contexts", "recent"))
+        table = FrequencyTable.from_bytes(contexts.encode(), "contexts") if contexts else None
+        if table and (table.contexts is None or table.signed or len(table.distributions) > DISTRIBUTIONS or table.width > LEVELS):
+            raise ValueError("contexts of another kind")
+        if recent.dtype != torch.int16 or recent.ndim != 4 or recent.shape[1] != self.channels or \
+                recent.numel() and not 0 <= recent.min() <= recent.max() < LEVELS:
+            raise ValueError("symbols of another kind")
+        self.contexts, self.recent = table, recent.numpy().copy()
+
+
 ESTIMATORS = {"hyperprior": Hyperprior, "factorized": Factorized, "l1": L1, "table": Table,
-              "gaussian": lambda channels: GaussianHyperprior(Density(HYPER_CHANNELS), _noisy, _bits, HYPER_CHANNELS, channels)}
+              "gaussian": lambda channels: GaussianHyperprior(Density(HYPER_CHANNELS), _noisy, _bits, HYPER_CHANNELS, channels),
+              "context": Contextual}
 SIGNED = ("factorized", "l1", "table")
 
 

@@ -1,14 +1,18 @@
 """Counts frequency tables of operating points anew, on training pictures by the road of inference.
 
     spic recount --task classification --split_point all --compress_factor all --tables channel position
+    spic recount --task classification --split_point S1 --compress_factor 0 2 --step 0.25 0.5 1 2 --output DIR
 
-Tables that are there already are kept, so that an interrupted run is completed by the same command.
+Tables that are there already are kept, so that an interrupted run is completed by the same command. With --step no point
+stays as it is: its bottleneck, quantised by other steps, makes points of their own, which DIR/dict.yaml lists.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,16 +21,17 @@ from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, Whole, of_points
-from spic.coding.tables import KINDS
+from spic.coding import FrequencyTable
+from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.errors import SpicError
-from spic.files import check_writable, verify_file
-from spic.pipeline import load_bottleneck
-from spic.points import DICT_FILE, SHARED, OperatingPoint, beside, load_points, select
+from spic.files import catalogue, check_writable, record_checksums, verify_file, write_whole
+from spic.pipeline import advice, load_bottleneck
+from spic.points import DICT_FILE, MAX_STEP, SHARED, OperatingPoint, beside, load_points, record_point, select
 from spic.tasks import TASKS
 from spic.training.curve import Pictures, open_pictures
 from spic.training.features import FeatureSet, Views, compute
-from spic.training.tables import count_tables, write_tables
+from spic.training.tables import count_tables, file_names, write_tables
 
 Counted = dict[OperatingPoint, list[str]]
 """Points, and the kinds of tables of each."""
@@ -59,6 +64,58 @@ def recount(points: Sequence[OperatingPoint], kinds: Sequence[str] = KINDS, *, d
     return asked
 
 
+def requantise(points: Sequence[OperatingPoint], steps: Sequence[float], kinds: Sequence[str] = KINDS, *, output: Path,
+               **counting) -> list[OperatingPoint]:
+    """The bottleneck of each point quantised by each step, with tables of its own: no training, and one file of weights for all
+    steps.
+
+    They are the points of output/dict.yaml, numbered point by point from the smallest step to the largest, and returned. The
+    shared tables are counted, too. counting: what ``recount`` takes besides. SpicError: output is where the points lie, or
+    holds other points under these numbers.
+    """
+    output, kinds = output.resolve(), list(dict.fromkeys([SHARED, *kinds]))
+    if output in {point.root.resolve() for point in points}:
+        raise SpicError(f"--output {output}: is where these points lie, whose numbers would be taken; choose another folder")
+    made = _numbered(points, sorted(set(steps)))
+    listed = load_points(output / "dict.yaml") if (output / "dict.yaml").exists() else {}
+    for point in made:
+        if (there := listed.get(point.key)) and (there.step, there.weights) != (point.step, _moved(point.weights, point, output)):
+            raise SpicError(f"{output / 'dict.yaml'}: {point.name} is another point there (step {there.step:g}); choose another "
+                            "--output")
+    recount(made, kinds, output=output, **counting)
+    for point in made:
+        _list(point, output)
+    listed = load_points(output / "dict.yaml")
+    return [listed[point.key] for point in made]
+
+
+def _numbered(points: Sequence[OperatingPoint], steps: list[float]) -> list[OperatingPoint]:
+    """The points with each of the steps, still in their own root; compress factors count up along each split point."""
+    made: list[OperatingPoint] = []
+    for point in points:
+        first = sum(other.key[:3] == point.key[:3] for other in made)
+        for factor, step in enumerate(steps, first):
+            key = (*point.key[:3], factor)
+            made.append(replace(point, compress_factor=factor, step=step, table=point.root / file_names(*key)["table"]))
+    return made
+
+
+def _moved(file: Path, point: OperatingPoint, root: Path) -> Path:
+    """Where a file of the point lies under another root."""
+    return root / file.relative_to(point.root)
+
+
+def _list(point: OperatingPoint, output: Path) -> None:
+    """Put the point, whose tables are there, into output/dict.yaml, and its weights beside it."""
+    weights = _moved(point.weights, point, output)
+    write_whole(weights, verify_file(point.weights, point.benchmark, advice(point), point.root).read_bytes())
+    record_checksums(point.benchmark, [weights], output)
+    files = {"weights": weights, "table": _moved(point.table, point, output)}
+    with catalogue():
+        record_point(output / "dict.yaml", point.key, {"step": point.step, "stride": point.stride, "channels": point.channels,
+                     **{name: str(file.relative_to(output)) for name, file in files.items()}, **point.settings})
+
+
 def _count(point: OperatingPoint, encoder, features: Tensor, kinds: Sequence[str], root: Path, tell: Callable) -> None:
     tables = count_tables(encoder, features, point.step, kinds)
     files = write_tables(tables, _place(point, root), point.benchmark, root)
@@ -68,12 +125,14 @@ def _count(point: OperatingPoint, encoder, features: Tensor, kinds: Sequence[str
 
 def _place(point: OperatingPoint, root: Path) -> Path:
     """Where the point's shared table lies under that root."""
-    return root / point.table.relative_to(point.root)
+    return _moved(point.table, point, root)
 
 
 def _there(point: OperatingPoint, kind: str, root: Path) -> bool:
+    """Whether the table lies there unaltered, and is one of this step."""
     try:
-        return verify_file(beside(_place(point, root), kind), point.benchmark, "", root).exists()
+        file = verify_file(beside(_place(point, root), kind), point.benchmark, "", root)
+        return math.isclose(FrequencyTable.load(file).step, point.step, rel_tol=1e-6)
     except SpicError:
         return False
 
@@ -113,6 +172,17 @@ def _with_features(benchmark: Benchmark, points: list[OperatingPoint], views: Vi
         yield point, sets[benchmark.cut_after(point)]
 
 
+def step(text: str) -> float:
+    """A step of the quantiser."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < MAX_STEP:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number above 0 and below {MAX_STEP:g}")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("spic recount", description="Count frequency tables of operating points anew, on training pictures.")
     add = parser.add_argument
@@ -125,6 +195,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--unlabelled", action="store_true", help="--data is any folder of pictures, nested or flat, counted whole")
     add("--backbone_weights", help="a state dict, or random; None: torchvision's or the shipped one")
     add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of tables")
+    add("--step", type=step, nargs="+", default=[], help="quantise by these steps instead: points of their own, which --output "
+        "lists in a dict.yaml for --points of other commands")
     add("--pictures", type=positive, help="how many to count; None: as many as in training")
     add("--force", action="store_true", help="count tables that are there already, too")
     add("--output", type=Path, help="folder that gets Freq_tab/ and the checksums; None: the one of --points")
@@ -140,9 +212,21 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
     weights = args.backbone_weights
-    recount(points, args.tables, data=args.data, unlabelled=args.unlabelled, pictures=args.pictures, force=args.force,
-            backbone_weights=weights if weights in (None, "random") else Path(weights),
-            output=args.output)
+    counting = {"data": args.data, "unlabelled": args.unlabelled, "pictures": args.pictures, "force": args.force,
+                "backbone_weights": weights if weights in (None, "random") else Path(weights)}
+    if not args.step:
+        recount(points, args.tables, output=args.output, **counting)
+        return
+    if args.output is None:
+        raise SpicError("--step: makes points of their own, so --output DIR must name a folder for them")
+    for source, point in _pairs(points, requantise(points, args.step, args.tables, output=args.output, **counting)):
+        print(f"{point.name}: {source.name} by step {point.step:g}")
+    print(f"{args.output / 'dict.yaml'} lists them: spic val --task {args.task} --points {args.output / 'dict.yaml'} ...")
+
+
+def _pairs(points: list[OperatingPoint], made: list[OperatingPoint]) -> Iterator[tuple[OperatingPoint, OperatingPoint]]:
+    """Each point that was made, behind the one whose bottleneck it has."""
+    return zip((point for point in points for _ in range(len(made) // len(points))), made)
 
 
 if __name__ == "__main__":

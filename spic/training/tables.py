@@ -12,7 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spic.bottleneck import Bottleneck
-from spic.coding.tables import KINDS, FrequencyTable, SymbolCounter
+from spic.coding.counting import KINDS, SymbolCounter
+from spic.coding.tables import FrequencyTable
 from spic.files import catalogue, record_checksums, write_whole
 from spic.networks.fold import fold_batch_norm
 from spic.points import ROOT, SHARED, Key, beside, record_point
@@ -37,7 +38,7 @@ def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Itera
         symbols = quantize(feature, step).numpy()
         for counter in counters.values():
             counter.add(symbols)
-    return {kind: counter.table(step) for kind, counter in counters.items()}
+    return {kind: FrequencyTable.from_counter(counter, step) for kind, counter in counters.items()}
 
 
 def count_table(encoder: nn.Module, features: Tensor, step: float, tables: str = SHARED) -> FrequencyTable:
