@@ -135,6 +135,14 @@ def test_networks_without_training_pictures_have_no_counts(benchmark):
     assert not answer.count_answers(benchmark, lambda image: 0, None, []).any()
 
 
+def test_a_folder_with_nothing_to_learn_from_has_no_counts(benchmark):
+    def nothing(data, split, limit):
+        raise SpicError("holds no picture")
+
+    benchmark.source.open = nothing
+    assert not answer.count_answers(benchmark, lambda image: 0, None, []).any()
+
+
 def test_answers_are_counted_on_no_picture_that_is_tested_on_or_has_no_label(benchmark):
     class Known(Pictures):
         def __init__(self, folder, labels):

@@ -211,7 +211,10 @@ def count_answers(benchmark: Benchmark, answers: Answers, data: Path | None, tes
     """
     seen = np.zeros((benchmark.num_classes, benchmark.num_classes), np.int64)
     if benchmark.source is not None:
-        pictures = benchmark.source.open(data, benchmark.source.bottlenecks, COUNTED)
+        try:
+            pictures = benchmark.source.open(data, benchmark.source.bottlenecks, COUNTED)
+        except SpicError:  # a folder that holds nothing to learn from is no mistake here
+            return seen
         if pictures.label(0) is None or not {*map(str, tested)}.isdisjoint(map(str, getattr(pictures, "paths", ()))):
             return seen
         for index in range(len(pictures)):
