@@ -51,7 +51,9 @@ def gap(record: Record, curve: Sequence[Record]) -> float:
     if record.bpp < rates[0]:
         return math.nan
     unit = record.of.accuracy(record.scores).drop
-    return (float(np.interp(math.log(record.bpp), np.log(rates), scores)) - record.accuracy) / unit
+    least = min(rate for rate in rates if rate > 0)  # a point of no bytes at all has no logarithm
+    found = np.interp(math.log(max(record.bpp, least)), np.log(np.maximum(rates, least / 2)), scores)
+    return (float(found) - record.accuracy) / unit
 
 
 def replaced(gaps: Mapping[OperatingPoint, Sequence[float]], within: float) -> dict[OperatingPoint, set[int]]:
