@@ -40,6 +40,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def make_half(network: str, after: str, channels: int):
     """(front, encoder and quantiser, example) with random weights, folded as the edge folds them."""
     import torch
+    from torch import nn
 
     from spic.bottleneck import make_bottleneck
     from spic.export.models import Symbols
@@ -53,7 +54,7 @@ def make_half(network: str, after: str, channels: int):
     encoder = make_bottleneck(single(frontier).shape, channels, 2).eval().requires_grad_(False).encoder
     ready = (fold_batch_norm(part).to(memory_format=torch.channels_last) for part in (front, encoder))
     front, encoder = ready
-    return front, Symbols(encoder, 0.5), example
+    return front, nn.Sequential(encoder, Symbols(0.5)), example
 
 
 def export(network: str, after: str, channels: int, folder: Path) -> None:
