@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spic.coding import CODERS
-from spic.coding.counting import KINDS
+from spic.choice import add_points, chosen
 from spic.commands import Parser, guarded, natural, positive, strength
 from spic.curves.bootstrap import draw, interval
 from spic.curves.samples import Rows, Samples
-from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.points import OperatingPoint
 from spic.record import Record
 from spic.report import aligned
-from spic.tasks import TASKS
 from spic.val import measure_points
 
 STRENGTHS = (0.05, 0.1, 0.2)
@@ -67,8 +65,7 @@ def rows(found: dict[float, list[Record]], folder: Path) -> list[dict[str, str]]
 
 
 def run(args: argparse.Namespace) -> None:
-    asked = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
-    points = [point.with_tables(args.tables) for point in asked]
+    points = chosen(args)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.runs or Path(temporary)
         print(aligned(rows(measured(points, sorted({0.0, *args.strengths}), folder, args), folder)))
@@ -77,17 +74,11 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("bench/rdo.py", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--task", choices=TASKS, required=True)
-    add("--benchmark", default="scenes")
-    add("--split_point", nargs="+", default=["S1"])
-    add("--compress_factor", nargs="+", default=["1"])
-    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml")
+    add_points(add)
     add("--strengths", type=strength, nargs="+", default=list(STRENGTHS), help="beside 0 (default: %(default)s)")
     add("--data", type=Path, help="folder of the pictures; scenes are drawn")
     add("--limit", type=positive, help="use only so many pictures")
     add("--workers", type=natural, default=0, help="processes that load pictures")
-    add("--coder", choices=CODERS, default="rans")
-    add("--tables", choices=KINDS, default=SHARED)
     add("--runs", type=Path, help="folder of the records, completed when it exists (default: none are kept)")
     args = parser.parse_args(argv)
     return guarded(lambda: run(args))

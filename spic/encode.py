@@ -26,10 +26,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from spic.benchmarks import EMBEDDED, of_points
+from spic.benchmarks import of_points
+from spic.choice import add_points, chosen
 from spic.cluster import ONE, Replicas, connected, note_missing, replicas
-from spic.coding import CODERS
-from spic.coding.counting import KINDS
 from spic.coding.stream import StreamHeader, write_stream
 from spic.commands import Parser, guarded, positive
 from spic.datasets.folder import open_folder
@@ -39,7 +38,7 @@ from spic.evaluate import Settings, check_numbers, lay_roads
 from spic.files import cache_root, make_folder
 from spic.networks import trace
 from spic.pipeline import check_files, require_splits
-from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.points import OperatingPoint
 from spic.tasks import TASKS
 from spic.val import check_training
 
@@ -55,13 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data", metavar="DATA", type=Path, nargs="?", help="folder of pictures (default: the benchmark's own)")
     add("--output", type=Path, required=True, help="a FOLDER that is not there yet")
-    add("--task", choices=TASKS, default="classification", help="default: %(default)s")
-    add("--benchmark", default=EMBEDDED, help="whose network and points (default: %(default)s)")
-    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
-    add("--split_point", nargs="+", default=["S1"], help="S1 S2 ... or all (default: S1)")
-    add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
-    add("--coder", choices=CODERS, default="rans", help="default: %(default)s")
-    add("--tables", choices=KINDS, default=SHARED, help="the kind of frequency table (default: %(default)s)")
+    add_points(add)
     add("--backbone_weights", type=Path, help="a state dict of the network (default: the shipped or official one)")
     add("--answers", action="store_true", help="also what the cloud half answers")
     add("--limit", type=positive, help="only N pictures, evenly spread over the folder")
@@ -81,9 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     if args.replicas and not args.ray:
         raise SpicError("--replicas: says how many processes code with --ray; one does here")
-    points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
-    points = [point.with_tables(args.tables) for point in points]
-    found = encode(points, args.data, args.output, coder=args.coder, weights=args.backbone_weights, answers=args.answers,
+    found = encode(chosen(args), args.data, args.output, coder=args.coder, weights=args.backbone_weights, answers=args.answers,
                    limit=args.limit, batch_size=args.batch_size, on=(args.replicas or ONE) if args.ray else None)
     print(text(found))
     if failed := next((row for row in found if row.failed), None):

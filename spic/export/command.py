@@ -18,9 +18,8 @@ import torch
 from torch.utils.data import Dataset
 
 from spic import __version__
-from spic.benchmarks import EMBEDDED, Benchmark, of_points
-from spic.coding import CODERS
-from spic.coding.counting import KINDS
+from spic.benchmarks import Benchmark, of_points
+from spic.choice import add_points, chosen
 from spic.commands import Parser, guarded, positive
 from spic.datasets.folder import open_folder
 from spic.datasets.pictures import read_rgb
@@ -33,7 +32,7 @@ from spic.export.check import Comparison, compare
 from spic.networks import trace
 from spic.networks.weights import fingerprint
 from spic.pipeline import bottleneck_of, check_files, require_splits
-from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.points import OperatingPoint
 from spic.tasks import TASKS
 from spic.val import check_training
 
@@ -54,13 +53,7 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser("spic export", formatter_class=argparse.HelpFormatter,
                     description="Write the edge halves of operating points as ONNX, for an edge without torch.")
     add = parser.add_argument
-    add("--task", choices=TASKS, default="classification", help="default: %(default)s")
-    add("--benchmark", default=EMBEDDED, help="whose network and points (default: %(default)s)")
-    add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
-    add("--split_point", nargs="+", default=["S1"], help="S1 S2 ... or all; they share one front (default: S1)")
-    add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
-    add("--coder", choices=CODERS, default="rans", help="default: %(default)s")
-    add("--tables", choices=KINDS, default=SHARED, help="the kind of frequency table (default: %(default)s)")
+    add_points(add)
     add("--backbone_weights", type=Path, help="a state dict of the network (default: the shipped or official one)")
     add("--output", type=Path, required=True, help="a FOLDER that is not there yet, or FILE.zip")
     add("--int8", action="store_true", help="the front in 8-bit whole numbers, calibrated on the pictures")
@@ -79,8 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
-    done = export([point.with_tables(args.tables) for point in points], args.output, coder=args.coder, int8=args.int8,
+    done = export(chosen(args), args.output, coder=args.coder, int8=args.int8,
                   cloud=args.cloud, data=args.data, pictures=args.pictures, weights=args.backbone_weights)
     print(text(done))
 
