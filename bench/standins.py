@@ -26,7 +26,7 @@ from spic.commands import guarded
 from spic.files import record_checksums, write_whole
 from spic.networks import zoo
 from spic.networks.cut import cut
-from spic.pipeline import empty_bottleneck
+from spic.parts import empty_bottleneck
 from spic.points import DICT_FILE, OperatingPoint
 from spic.published.importing import import_published
 from spic.published.layout import published_points

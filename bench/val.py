@@ -29,7 +29,7 @@ from spic.commands import boolean, guarded, pick_device, positive
 from spic.evaluate import Settings, Stretch, lay_roads
 from spic.networks import cut, trace
 from spic.networks.fold import fold_batch_norm
-from spic.pipeline import load_bottleneck, load_table
+from spic.parts import load_bottleneck, load_table
 from spic.points import DICT_FILE, load_points, select
 from spic.quantize import dequantize, quantize
 from spic.tasks import TASKS

@@ -37,7 +37,7 @@ from spic.errors import SpicError
 from spic.evaluate import Settings, check_numbers, lay_roads
 from spic.files import cache_root, make_folder
 from spic.networks import trace
-from spic.pipeline import check_files, require_splits
+from spic.parts import check_files, require_splits
 from spic.points import OperatingPoint
 from spic.tasks import TASKS
 from spic.val import check_training

@@ -14,7 +14,6 @@ On two machines, each half is made from its own files alone:
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import defaultdict
@@ -24,19 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from spic.benchmarks import Benchmark, Whole, of_points
-from spic.bottleneck import Bottleneck, make_bottleneck
+from spic.bottleneck import Bottleneck
 from spic.coding import Coder, FrequencyTable, make_coder
 from spic.coding.stream import FrameReader, FrameWriter, StreamHeader
-from spic.errors import SpicError, StreamError, reason
-from spic.files import verify_file
-from spic.networks.cut import single
-from spic.networks.fold import fold_batch_norm
-from spic.networks.weights import load_strictly
-from spic.points import DICT_FILE, ROOT, SHARED, OperatingPoint
+from spic.errors import SpicError, StreamError
+from spic.parts import Parts, load_bottleneck, load_table, ready
+from spic.points import OperatingPoint
 from spic.quantize import dequantize, quantize
 
 
@@ -245,7 +240,7 @@ def load_edges(points: Sequence[OperatingPoint], coder: str, device: str | torch
     Points whose network is cut at one place share one front in memory, those of one weights file (which differ in their step
     and table) one encoder.
     """
-    device, parts, edges = torch.device(device), _Parts("front", "encoder", weights), []
+    device, parts, edges = torch.device(device), Parts("front", "encoder", weights), []
     for point in points:
         front, bottleneck = parts.of(point, device)
         table = load_table(point)
@@ -262,7 +257,7 @@ def load_clouds(points: Sequence[OperatingPoint], coders: Sequence[str], device:
     Points whose network is cut at one place share one back in memory, the coders of a point and points of one weights file
     one decoder.
     """
-    device, parts, clouds = torch.device(device), _Parts("back", "decoder", weights), []
+    device, parts, clouds = torch.device(device), Parts("back", "decoder", weights), []
     for point in points:
         back, bottleneck = parts.of(point, device)
         table = load_table(point)
@@ -273,41 +268,9 @@ def load_clouds(points: Sequence[OperatingPoint], coders: Sequence[str], device:
     return clouds
 
 
-class _Parts:
-    """Halves of networks and of bottlenecks, each once in memory. which: "front" or "back"; half: "encoder" or "decoder"."""
-
-    def __init__(self, which: str, half: str, weights: Path | str | None):
-        self.which, self.half, self.weights = which, half, weights
-        self._networks: dict[tuple, Half] = {}
-        self._bottlenecks: dict[tuple, Bottleneck] = {}
-
-    def of(self, point: OperatingPoint, device: torch.device) -> tuple[nn.Module, Bottleneck]:
-        """The half of the network at the point, and the bottleneck with the weights of one half, both ready to run."""
-        benchmark = of_points([point])
-        place = point.task, benchmark.network, benchmark.cut_after(point)
-        if place not in self._networks:
-            self._networks[place] = _half(point, self.which, self.weights)
-            _ready(self._networks[place].network, device)
-        network, own = self._networks[place], (place, bottleneck_of(point))
-        if own not in self._bottlenecks:
-            empty = empty_bottleneck(point, benchmark, network.crossing, benchmark.image_size)
-            self._bottlenecks[own] = load_half_bottleneck(point, empty, self.half)
-            _ready(self._bottlenecks[own].get_submodule(self.half), device)
-        return network.network, self._bottlenecks[own]
-
-
-def bottleneck_of(point: OperatingPoint) -> tuple:
-    """What says which bottleneck a point has; points that differ in their step, table and name alone have the same."""
-    return point.weights, point.stride, point.channels, point.activation, point.form
-
-
 def _for_coder(symbols: Tensor, coder: Coder):
     """As the coder takes them: where its engine runs."""
     return symbols.cpu().numpy() if coder.device == "cpu" else symbols.to(coder.device)
-
-
-def _ready(module: nn.Module, device: torch.device) -> nn.Module:
-    return fold_batch_norm(module).to(device, memory_format=torch.channels_last)
 
 
 def _not_finite(feature: Tensor, front: nn.Module, encoder: nn.Module) -> str:
@@ -334,7 +297,7 @@ def make_halves(point: OperatingPoint, benchmark: Benchmark, front: nn.Module, b
     adapter = benchmark.adapter(point)
     coded, _ = adapter.parts(feature)
     bottleneck, table = load_bottleneck(point, benchmark, tuple(coded.shape[1:]), image_size), load_table(point)
-    _ready(bottleneck.encoder, coded.device), _ready(bottleneck.decoder, coded.device)
+    ready(bottleneck.encoder, coded.device), ready(bottleneck.decoder, coded.device)
     coder = make_coder(coder_name, table, coder_device, coded.device)
     header = stream_header(point, coder_name, table, bottleneck, image_size)
     edge = Edge(front, bottleneck.encoder, point.step, table, coder, header, coded.device, adapter, rdo)
@@ -355,101 +318,3 @@ def stream_header(point: OperatingPoint, coder: str, table: FrequencyTable, bott
                   image_size: tuple[int, int]) -> StreamHeader:
     """What both ends of a point's streams agree on."""
     return StreamHeader(point.name, coder, table.digest, bottleneck.encoder.shape, tuple(image_size))
-
-
-# ---- files of an operating point ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Half:
-    """One half of a network with its own weights; crossing: the shape of what one picture sends over the cut."""
-
-    network: nn.Module
-    crossing: tuple[int, ...]
-
-
-def require_splits(points: Sequence[OperatingPoint]) -> None:
-    """SpicError where one of the points leaves most of the feature uncoded, as the published segmentation S1."""
-    for point in points:
-        if of_points([point]).adapter(point) is not Whole:
-            raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
-                            "another split point")
-
-
-def _half(point: OperatingPoint, which: str, weights: Path | str | None) -> Half:
-    benchmark = of_points([point])
-    require_splits([point])
-    network, frontier = benchmark.half(point, which, weights)
-    return Half(network, single(frontier).shape)
-
-
-def empty_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],
-                     image_size: tuple[int, int]) -> Bottleneck:
-    """The untrained bottleneck of an operating point for a feature of this shape (without the batch)."""
-    return make_bottleneck(shape, point.channels, point.stride, benchmark.geometry_of(point), point.activation, image_size,
-                           point.form)
-
-
-def load_bottleneck(point: OperatingPoint, benchmark: Benchmark, shape: tuple[int, ...],
-                    image_size: tuple[int, int]) -> Bottleneck:
-    """The bottleneck of an operating point in evaluation mode, its file checked."""
-    bottleneck = empty_bottleneck(point, benchmark, shape, image_size)
-    return _filled(bottleneck, point, "", image_size)
-
-
-def load_half_bottleneck(point: OperatingPoint, bottleneck: Bottleneck, half: str) -> Bottleneck:
-    """``bottleneck`` with the weights of one half (encoder or decoder) read; the other half's stay where they are."""
-    return _filled(bottleneck, point, f"{half}.", None)
-
-
-def _filled(bottleneck: Bottleneck, point: OperatingPoint, prefix: str, image_size) -> Bottleneck:
-    path = verify_file(point.weights, point.benchmark, advice(point), point.root)
-    module = bottleneck.get_submodule(prefix.rstrip("."))
-    load_strictly(module, _read_part(path, prefix), path)
-    return bottleneck.eval().requires_grad_(False)
-
-
-def _read_part(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``; the others are not read."""
-    try:
-        with safe_open(path, "pt") as file:
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
-    except (SafetensorError, OSError) as error:
-        raise SpicError(f"{path}: not a readable state dict ({reason(error)})") from None
-
-
-def trained_behind(point: OperatingPoint) -> dict[str, str]:
-    """What the weights file says of the network it was trained for; empty where it says nothing."""
-    try:
-        with safe_open(point.weights, "pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError, json.JSONDecodeError) as error:
-        raise SpicError(f"{point.weights}: not a readable state dict ({reason(error)})") from None
-
-
-def load_table(point: OperatingPoint) -> FrequencyTable:
-    """The frequency table of an operating point, of the kind it asks for, its file and its step checked."""
-    how_to_get = advice(point) if point.tables == SHARED else f"count it by: {_recount_command(point)}"
-    table = FrequencyTable.load(verify_file(point.table, point.benchmark, how_to_get, point.root))
-    if not math.isclose(table.step, point.step, rel_tol=1e-6):
-        raise SpicError(f"{point.table}: made for step {table.step}, but dict.yaml says {point.step} for {point.name}")
-    return table
-
-
-def advice(point: OperatingPoint) -> str:
-    """What to do when a file of the point is missing or altered."""
-    return of_points([point]).how_to_get
-
-
-def check_files(points: Sequence[OperatingPoint]) -> None:
-    """Every file of the points is there and unaltered; to be asked before anything long or large is begun."""
-    for point in points:
-        verify_file(point.weights, point.benchmark, advice(point), point.root)
-        load_table(point)
-
-
-def _recount_command(point: OperatingPoint) -> str:
-    own = f" --points {point.root / DICT_FILE.name}" if point.root != ROOT else ""
-    data = "" if point.benchmark == "scenes" else " --data DIR" + (" --backbone_weights FILE" if point.network else "")
-    return (f"spic recount --task {point.task} --benchmark {point.benchmark} --split_point {point.split_point} "
-            f"--compress_factor {point.compress_factor} --tables {point.tables}{data}{own}")

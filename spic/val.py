@@ -26,7 +26,7 @@ from spic.evaluate import Settings, evaluate, lay_roads
 from spic.files import cache_root, check_writable, existing, sha256, stamp
 from spic.networks import trace
 from spic.networks.weights import fingerprint
-from spic.pipeline import check_files, trained_behind
+from spic.parts import check_files, trained_behind
 from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.record import Record, write_record
 from spic.tasks import TASKS

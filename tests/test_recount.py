@@ -13,7 +13,7 @@ from spic.coding import FrequencyTable
 from spic.datasets.folder import Unlabelled
 from spic.networks import cut, zoo
 from spic.networks.fold import fold_batch_norm
-from spic.pipeline import load_bottleneck, load_table
+from spic.parts import load_bottleneck, load_table
 from spic.points import load_points
 from spic.quantize import quantize
 from spic.training import recount

@@ -16,7 +16,7 @@ from PIL import Image
 from spic.coding.counting import KINDS
 from spic.networks import zoo
 from spic.networks.weights import fingerprint
-from spic.pipeline import load_table, trained_behind
+from spic.parts import load_table, trained_behind
 from spic.points import load_points
 from spic.training import curve
 from spic.training.command import main

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from spic.bottleneck import PUBLISHED_LATE, make_bottleneck
 from spic.coding.counting import KINDS
 from spic.errors import SpicError
-from spic.pipeline import load_table
+from spic.parts import load_table
 from spic.points import load_points
 from spic.quantize import quantize
 from spic.study import plan

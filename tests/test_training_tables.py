@@ -15,7 +15,7 @@ from spic.coding import CODERS, FrequencyTable, make_coder
 from spic.coding.counting import KINDS, ZONES, SymbolCounter
 from spic.errors import SpicError
 from spic.files import verify_file
-from spic.pipeline import load_table
+from spic.parts import load_table
 from spic.points import SHARED, load_points
 from spic.training.tables import count_table, count_tables, write_tables
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from spic.benchmarks import Benchmark, Whole, of_points
 from spic.coding.stream import StreamHeader
 from spic.errors import SpicError, StreamError
-from spic.pipeline import Cloud, check_files, load_clouds
+from spic.parts import check_files
+from spic.pipeline import Cloud, load_clouds
 from spic.points import OperatingPoint
 from spic.tasks import TASKS, Task
 

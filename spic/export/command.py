@@ -31,7 +31,7 @@ from spic.export import models
 from spic.export.check import Comparison, compare
 from spic.networks import trace
 from spic.networks.weights import fingerprint
-from spic.pipeline import bottleneck_of, check_files, require_splits
+from spic.parts import bottleneck_of, check_files, require_splits
 from spic.points import OperatingPoint
 from spic.tasks import TASKS
 from spic.val import check_training

@@ -26,7 +26,7 @@ from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.errors import SpicError
 from spic.files import catalogue, check_writable, record_checksums, verify_file, write_whole
-from spic.pipeline import advice, load_bottleneck
+from spic.parts import advice, load_bottleneck
 from spic.points import DICT_FILE, MAX_STEP, SHARED, OperatingPoint, beside, load_points, record_point, select
 from spic.tasks import TASKS
 from spic.training.curve import Pictures, open_pictures
