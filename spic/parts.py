@@ -67,10 +67,15 @@ def ready(module: nn.Module, device: torch.device) -> nn.Module:
     return fold_batch_norm(module).to(device, memory_format=torch.channels_last)
 
 
+def is_split(point: OperatingPoint) -> bool:
+    """Whether all of the feature is coded: the published segmentation S1 leaves most of it uncoded."""
+    return of_points([point]).adapter(point) is Whole
+
+
 def require_splits(points: Sequence[OperatingPoint]) -> None:
-    """SpicError where one of the points leaves most of the feature uncoded, as the published segmentation S1."""
+    """SpicError where one of the points is none."""
     for point in points:
-        if of_points([point]).adapter(point) is not Whole:
+        if not is_split(point):
             raise SpicError(f"{point.name}: as published, this is no split: most of the feature would bypass the coder; choose "
                             "another split point")
 

@@ -104,7 +104,7 @@ def test_what_counts_as_this_machine(host, local):
         (["--tls_cert", "T", "--tls_key", "T"], "no certificate with its key"),
         (["--host", "203.0.113.7", "--insecure"], "cannot listen there"),
         (["--coder", "zip"], "zip"),
-        (["--split_point", "S1", "--task", "segmentation", "--benchmark", "coco"], "is a split"),
+        (["--split_point", "S1", "--task", "segmentation", "--benchmark", "coco"], "is no split"),
     ],
 )
 def test_bad_options_end_in_one_line(words, message, capsys, tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spic.benchmarks import Benchmark, Whole, of_points
+from spic.benchmarks import Benchmark, of_points
 from spic.coding.stream import StreamHeader
-from spic.errors import SpicError, StreamError
-from spic.parts import check_files
+from spic.errors import StreamError
+from spic.parts import check_files, is_split, require_splits
 from spic.pipeline import Cloud, load_clouds
 from spic.points import OperatingPoint
 from spic.tasks import TASKS, Task
@@ -99,10 +99,9 @@ def _together(replies: list[dict | StreamError]) -> Replies:
 
 def servable(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     """Those that are splits, their files checked; SpicError where none is."""
-    found = [point for point in points if of_points([point]).adapter(point) is Whole]
+    found = [point for point in points if is_split(point)]
     if not found:
-        raise SpicError("as published, none of these points is a split: most of the feature would bypass the coder; choose "
-                        "another split point")
+        require_splits(points)
     check_files(found)
     return found
 
