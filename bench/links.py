@@ -3,9 +3,8 @@
     python bench/links.py --valdir imagenette2-160                              as root, minutes
     python bench/links.py --valdir imagenette2-160 --limit 5 --rates 50 --delays 10 --output links
 
-Edge and cloud are two network namespaces joined by a veth pair; the link between them is made by tc netem. Where the kernel
-lacks netem, bytes pass a relay at the edge that lets a segment of 1460 bytes (and 40 of headers) through at the link's rate and
-holds it for the delay; loss is then not measured. The clock runs from the picture in memory to the answer: at the edge
+Edge and cloud are two network namespaces, each with the kernel's own TCP, joined by a wire of this bench's making (wire.py) that has
+the link's rate, delay and loss. The clock runs from the picture in memory to the answer: at the edge
 crop, front, encoder and coder, or crop and picture codec; the link both ways; in the cloud decoder and back, or picture decoder and
 network. One request at a time, one connection, both ends on this machine: it is fast for an edge, so the split points' times
 are a lower bound on a smaller one. Prints medians with their 95 % bootstrap interval, writes OUTPUT.json and OUTPUT.png.
@@ -14,7 +13,6 @@ are a lower bound on a smaller one. Prints medians with their 95 % bootstrap int
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import http.client
 import io
@@ -22,10 +20,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -33,6 +29,7 @@ import numpy as np
 import torch
 from machine import describe
 from PIL import Image
+from wire import CLOUD, Link, hosts, within
 
 from spic.benchmarks import find
 from spic.commands import Parser, guarded, positive
@@ -50,95 +47,7 @@ from spic.report import aligned
 BENCHMARK = find("classification", "imagenette")
 POINTS = ("S1", "S3")
 CODECS = {"JPEG": {"format": "JPEG", "quality": JPEG_QUALITY, "optimize": True}, "AVIF": {"format": "AVIF", "quality": 50, "speed": 6}}
-EDGE, CLOUD = "10.213.7.1", "10.213.7.2"
 FEATURES, PICTURES = 8765, 8766
-SEGMENT, HEADERS = 1460, 40
-
-
-@dataclass(frozen=True)
-class Link:
-    """rate: kbit/s, both ways. delay: milliseconds, each way. loss: percent."""
-
-    rate: float
-    delay: float
-    loss: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.rate:g} kbit/s, {self.delay:g} ms" + (f", {self.loss:g} % loss" if self.loss else "")
-
-
-# ---- the two hosts and what joins them ------------------------------------------------------------------------------------
-
-
-def call(*words: str) -> None:
-    try:
-        subprocess.run(words, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = " ".join((getattr(error, "stderr", "") or str(error)).split())
-        raise SpicError(f"{' '.join(words)}: {said}; this bench needs root, iproute2 and network namespaces") from None
-
-
-def within(host: str, *words: str) -> list[str]:
-    """The command that runs these words on one of the hosts."""
-    return ["ip", "netns", "exec", f"spic-{host}-{os.getpid()}", *words]
-
-
-@contextlib.contextmanager
-def hosts() -> Iterator[None]:
-    """An edge and a cloud, joined by a cable."""
-    names = {host: f"spic-{host}-{os.getpid()}" for host in ("edge", "cloud")}
-    try:
-        for name in names.values():
-            call("ip", "netns", "add", name)
-        call("ip", "link", "add", "link0", "netns", names["edge"], "type", "veth", "peer", "name", "link0", "netns", names["cloud"])
-        for host, address in (("edge", EDGE), ("cloud", CLOUD)):
-            call(*within(host, "ip", "addr", "add", f"{address}/24", "dev", "link0"))
-            for device in ("lo", "link0"):
-                call(*within(host, "ip", "link", "set", device, "up"))
-        yield
-    finally:
-        for name in names.values():
-            subprocess.run(("ip", "netns", "del", name), capture_output=True)
-
-
-def has_netem() -> bool:
-    try:
-        shape(Link(1000, 1))
-    except SpicError:
-        return False
-    return True
-
-
-def shape(link: Link) -> None:
-    """Make the cable this link, on both ends."""
-    loss = ("loss", f"{link.loss:g}%") if link.loss else ()
-    for host in ("edge", "cloud"):
-        call(*within(host, "tc", "qdisc", "replace", "dev", "link0", "root", "netem", "rate", f"{link.rate:g}kbit", "delay",
-                     f"{link.delay:g}ms", *loss))
-
-
-class Relay:
-    """Stands in for netem: listens on this host, passes bytes on as late as the link would. One thread, any connections."""
-
-    def __init__(self, link: Link, ports: tuple[int, ...]):
-        self.link, self.loop = link, asyncio.new_event_loop()
-        self.loop.set_exception_handler(lambda *_: None)  # its connections may be open when the edge is through
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        for port in ports:
-            asyncio.run_coroutine_threadsafe(asyncio.start_server(
-                lambda reader, writer, port=port: self._join(reader, writer, port), "127.0.0.1", port), self.loop).result()
-
-    async def _join(self, reader, writer, port: int) -> None:
-        there = await asyncio.open_connection(CLOUD, port)
-        await asyncio.gather(self._pass(reader, there[1]), self._pass(there[0], writer))
-
-    async def _pass(self, reader, writer) -> None:
-        """free: when the wire has let the last segment through."""
-        free = 0.0
-        while data := await reader.read(SEGMENT):
-            free = max(free, time.monotonic()) + (len(data) + HEADERS) * 8 / (self.link.rate * 1e3)
-            self.loop.call_at(free + self.link.delay / 1e3, writer.write, data)
-        self.loop.call_at(max(free, time.monotonic()) + self.link.delay / 1e3, writer.close)
 
 
 # ---- the cloud for pictures -------------------------------------------------------------------------------------------------
@@ -186,14 +95,9 @@ def started(words: list[str], ready: str) -> Iterator[None]:
 def ask(args: argparse.Namespace) -> None:
     """Every picture by every way over one link; a row of JSON each."""
     torch.set_num_threads(1)
-    link = Link(args.rates[0], args.delays[0], args.loss)
-    host = CLOUD
-    if args.relay:
-        Relay(link, (FEATURES, PICTURES))
-        host = "127.0.0.1"
     data = BENCHMARK.open_data(args.valdir, args.limit)
     pictures = [read_rgb(path) for path in data.paths]
-    for name, way in ways(host).items():
+    for name, way in ways().items():
         way(pictures[0])  # opens the connection
         for number, picture in enumerate(pictures):
             start = time.perf_counter()
@@ -202,13 +106,13 @@ def ask(args: argparse.Namespace) -> None:
                   flush=True)
 
 
-def ways(host: str) -> dict[str, Callable[[Image.Image], tuple[int, int]]]:
+def ways() -> dict[str, Callable[[Image.Image], tuple[int, int]]]:
     """Name → (picture → bytes of the body, class of the answer)."""
     from spic.coding.stream import write_stream
 
     points = select(load_points(), "classification", BENCHMARK.name, list(POINTS), ["0"])
-    coder, client = PictureCoder(TorchHalf(points, "rans")), Client(f"http://{host}:{FEATURES}", timeout=120.0)
-    connection = http.client.HTTPConnection(host, PICTURES, timeout=120.0)
+    coder, client = PictureCoder(TorchHalf(points, "rans")), Client(f"http://{CLOUD}:{FEATURES}", timeout=120.0)
+    connection = http.client.HTTPConnection(CLOUD, PICTURES, timeout=120.0)
 
     def feature(number: int, picture: Image.Image) -> tuple[int, int]:
         body = write_stream(coder.half.points[number].header, [coder(picture, number).payload])
@@ -233,22 +137,17 @@ def run(args: argparse.Namespace) -> None:
     cloud = [sys.executable, "-m", "spic", "cloud", "--benchmark", BENCHMARK.name, "--split_point", *POINTS, "--compress_factor", "0",
              "--coder", "rans", "--host", CLOUD, "--port", str(FEATURES), "--insecure", "--batch_ms", "0"]
     found = []
-    with hosts():
-        netem = has_netem()
-        print("the link is made by tc netem" if netem else "this kernel has no netem: the link is made by a relay, loss is not measured")
-        links = [Link(rate, delay) for rate in args.rates for delay in args.delays]
-        links += [Link(link.rate, link.delay, args.loss) for link in links if args.loss and netem]
+    with hosts() as wire:
+        links = [Link(rate, delay, loss) for loss in dict.fromkeys((0.0, args.loss)) for rate in args.rates for delay in args.delays]
         with started(within("cloud", *cloud), "answers streams"), started(within("cloud", *me, "--serve"), "ready"):
             for link in links:
-                if netem:
-                    shape(link)
-                words = [*me, "--ask", "--rates", f"{link.rate:g}", "--delays", f"{link.delay:g}", *([] if netem else ["--relay"])]
-                said = subprocess.run(within("edge", *words), stdout=subprocess.PIPE, text=True)
+                wire.link, before = link, (wire.passed, wire.lost)
+                said = subprocess.run(within("edge", *me, "--ask"), stdout=subprocess.PIPE, text=True)
                 if said.returncode:
                     raise SpicError(f"{link}: the edge ended with {said.returncode}")
                 found += (rows := summed(link, [json.loads(line) for line in said.stdout.splitlines()]))
-                print(aligned(rows), flush=True)
-    write_json(args.output.with_suffix(".json"), {"machine": describe(), "netem": netem, "pictures": args.limit, "links": found})
+                print(aligned(rows), f"{wire.lost - before[1]} of {wire.passed + wire.lost - sum(before)} packets lost\n", sep="\n", flush=True)
+    write_json(args.output.with_suffix(".json"), {"machine": describe(), "pictures": args.limit, "links": found})
     draw(found, args.output.with_suffix(".png"))
 
 
@@ -291,7 +190,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--delays", type=float, nargs="+", default=[10, 100], help="ms, each way")
     add("--loss", type=float, default=2.0, help="percent, measured beside 0; 0: only 0")
     add("--output", type=Path, default=Path("links"), help="OUTPUT.json and OUTPUT.png")
-    for name in ("serve", "ask", "relay"):
+    for name in ("serve", "ask"):
         add(f"--{name}", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
