@@ -12,43 +12,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from spic.benchmarks import find
-from spic.datasets import scenes
+from spic.benchmarks import of_points
 from spic.errors import SpicError
 from spic.pipeline import Edge
-from spic.points import OperatingPoint, load_points, select
+from spic.points import DICT_FILE, OperatingPoint, load_points, select
 from spic.protocol import IDEMPOTENCY_KEY, PREDICT, STREAM
 
 
-def embedded(name: str) -> OperatingPoint:
-    """The embedded point of a name such as classification/S3/1."""
+def embedded(name: str, benchmark: str = "scenes", points: Path = DICT_FILE) -> OperatingPoint:
+    """The point of a name such as classification/S3/1."""
     try:
         task, split, factor = name.split("/")
     except ValueError:
         raise SpicError(f"{name}: name a point as TASK/SPLIT_POINT/COMPRESS_FACTOR, such as classification/S3/1") from None
-    (point,) = select(load_points(), task, "scenes", [split], [factor])
+    (point,) = select(load_points(points), task, benchmark, [split], [factor])
     return point
 
 
 @torch.inference_mode()
-def real_streams(point: OperatingPoint, count: int, coder: str = "rans", pictures: int = 1) -> list[bytes]:
-    """Streams of a few pictures of the scenes each, as an edge makes them."""
-    edge, preparation = Edge.load(point, coder), find(point.task, "scenes").preparation
-    draw = getattr(scenes, f"draw_{point.task}")
+def real_streams(point: OperatingPoint, count: int, coder: str = "rans", pictures: int = 1, valdir: Path | None = None,
+                 weights: Path | None = None) -> list[bytes]:
+    """Streams of a few pictures of the point's benchmark each, as an edge makes them."""
+    edge, dataset = Edge.load(point, coder, weights=weights), of_points([point]).open_data(valdir, count * pictures)
     streams = []
-    for start in range(0, count * pictures, pictures):
-        images = torch.stack([preparation(Image.fromarray(draw(0, "val", start + number)[0])) for number in range(pictures)])
+    for start in range(0, len(dataset) - pictures + 1, pictures):
+        images = torch.stack([dataset[start + number][0] for number in range(pictures)])
         edge.restart()
         frames = edge(images.contiguous(memory_format=torch.channels_last)).frames
         streams.append(b"".join([edge.header, *frames, edge.close()]))
     return streams
 
 
-def options_of(point: OperatingPoint, coders: Sequence[str] = ("rans",), **limits: int) -> list[str]:
+def options_of(point: OperatingPoint, coders: Sequence[str] = ("rans",), **limits: int | Path) -> list[str]:
     """What `spic cloud` is told to serve one point. limits: its options by name, such as read_seconds."""
-    told = {"task": point.task, "split_point": point.split_point, "compress_factor": point.compress_factor, **limits}
+    told = {"task": point.task, "benchmark": point.benchmark, "split_point": point.split_point, "compress_factor": point.compress_factor, **limits}
     return [*(word for name, value in told.items() for word in (f"--{name}", str(value))), "--coder", *coders]
 
 

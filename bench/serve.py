@@ -2,6 +2,9 @@
 
     python bench/serve.py --seconds 30
     python bench/serve.py --point segmentation/S3/1 --edges 64 --seconds 600
+    python bench/serve.py --benchmark imagenette --valdir imagenette2-160
+    python bench/serve.py --benchmark imagenet --valdir imagenette2-160 --points ROOT/dict.yaml --backbone_weights \
+      ROOT/backbones/imagenet.safetensors                            the published size, ROOT by bench/standins.py
 
 Every edge sends a stream, waits for its answer, and sends the next; each has a key of its own, so that nothing is
 answered from memory. The plain forward is that of what the cloud half computes (decoder and back), and of the back
@@ -19,6 +22,7 @@ import multiprocessing
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +30,7 @@ from cloud_side import Sender, ServerProcess, embedded, options_of, real_streams
 
 from spic.commands import guarded, positive
 from spic.pipeline import Cloud
-from spic.points import OperatingPoint
+from spic.points import DICT_FILE, OperatingPoint
 from spic.tasks import TASKS
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -58,13 +62,13 @@ def said_of(told: bytes) -> list:
 
 
 @torch.inference_mode()
-def forward_rates(point: OperatingPoint, threads: int, seconds: float) -> dict[str, tuple[float, float]]:
+def forward_rates(point: OperatingPoint, weights: Path | None, threads: int, seconds: float) -> dict[str, tuple[float, float]]:
     """What -> (pictures per second, pictures per second of processor time), each at its best batch.
 
     "half": decoder and back, what the cloud half computes from symbols. "back": the network's part alone.
     """
     torch.set_num_threads(threads)
-    cloud = Cloud.load(point, "rans")
+    cloud = Cloud.load(point, "rans", weights=weights)
     batches = [batch for batch in BATCHES if batch <= 2 * TASKS[point.task].batch_size]
     best = {"half": (0.0, 0.0), "back": (0.0, 0.0)}
     for batch in batches:
@@ -115,20 +119,22 @@ async def _all(server: ServerProcess, edges: int, streams: list[bytes], seconds:
 
 
 def run(args: argparse.Namespace) -> None:
-    point = embedded(args.point)
-    streams = real_streams(point, 16, pictures=args.pictures)
-    before = apart(forward_rates, point, args.threads, args.forward_seconds)
-    options = options_of(point, batch_ms=args.batch_ms, connections=args.edges + 8)
+    point = embedded(args.point, args.benchmark, args.points)
+    weights = args.backbone_weights
+    streams = real_streams(point, 16, pictures=args.pictures, valdir=args.valdir, weights=weights)
+    before = apart(forward_rates, point, weights, args.threads, args.forward_seconds)
+    options = options_of(point, batch_ms=args.batch_ms, connections=args.edges + 8, points=args.points,
+                         **({"backbone_weights": weights} if weights else {}))
     with ServerProcess(options, threads=args.threads) as server:
         asyncio.run(_all(server, args.edges, streams, 2, Load()))
         load, start, busy = Load(), time.perf_counter(), server.cpu_seconds()
         memory = asyncio.run(_all(server, args.edges, streams, args.seconds, load))
         passed, busy = time.perf_counter() - start, server.cpu_seconds() - busy
-    after = apart(forward_rates, point, args.threads, args.forward_seconds)
+    after = apart(forward_rates, point, weights, args.threads, args.forward_seconds)
     answered = load.statuses.get(200, 0)
     rate = answered * args.pictures / passed
     p50, p95, p99 = (1000 * np.quantile(load.seconds, share) for share in (0.5, 0.95, 0.99))
-    row = {"point": args.point, "edges": args.edges, "pictures/s": f"{rate:.0f}"}
+    row = {"point": args.point, "benchmark": args.benchmark, "edges": args.edges, "pictures/s": f"{rate:.0f}"}
     for what, alone in before.items():
         plain, of_cpu = ((one + other) / 2 for one, other in zip(alone, after[what]))
         row |= {
@@ -155,7 +161,11 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--point", default="classification/S3/1", help="TASK/SPLIT_POINT/COMPRESS_FACTOR of the scenes")
+    add("--point", default="classification/S3/1", help="TASK/SPLIT_POINT/COMPRESS_FACTOR")
+    add("--benchmark", default="scenes")
+    add("--valdir", type=Path, metavar="DIR", help="pictures of a benchmark that is not embedded")
+    add("--points", type=Path, default=DICT_FILE)
+    add("--backbone_weights", type=Path)
     add("--edges", type=positive, default=64)
     add("--seconds", type=positive, default=20)
     add("--pictures", type=positive, default=1, help="of one request")
