@@ -28,7 +28,7 @@ class MeanIoU(Metric):
         super().__init__(num_classes, torch.zeros(num_classes, num_classes, dtype=torch.int64))
 
     def _count(self, logits: Tensor, targets: Tensor) -> list[dict]:
-        matrices = self._confusion(logits.argmax(1).cpu(), targets.cpu())
+        matrices = self._confusion(_classes(logits, 1).cpu(), targets.cpu())
         self.counts += matrices.sum(0)
         return [{"miou": mean_iou(matrix), **_summands(matrix)} for matrix in matrices]
 
@@ -58,6 +58,11 @@ def _summands(confusion: Tensor) -> dict[str, str]:
     return {name: " ".join(map(str, counts.tolist())) for name, counts in (("hits", hits), ("union", union))}
 
 
+def _classes(logits: Tensor, dim: int) -> Tensor:
+    """argmax, the first of equal ones; which torch on a CPU computes four times slower along any dimension but the last."""
+    return logits.max(dim).indices
+
+
 def score_of_sums(sums: np.ndarray, images: int) -> np.ndarray:
     """Mean IoU from pixels of intersection and of union, [..., 2 x classes]; classes that never occur do not count."""
     hits, union = np.split(np.asarray(sums, float), 2, axis=-1)
@@ -75,7 +80,7 @@ def loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 def answer(logits: Tensor, names: Sequence[str]) -> Answer:
     """The class of each pixel, and the names of those that cover a thousandth of the picture or more, the largest first."""
-    classes = logits.argmax(0).cpu()
+    classes = _classes(logits, 0).cpu()
     found, counts = classes.unique(return_counts=True)
     shares = sorted(zip(counts.tolist(), found.tolist()), reverse=True)
     return Answer([(names[i], count / classes.numel()) for count, i in shares if 1000 * count >= classes.numel()],
@@ -86,7 +91,7 @@ def reply(logits: Tensor, names: Sequence[str]) -> dict:
     """{"classes": names that occur, the largest first, "map": base64 of a PNG, one byte per pixel, the class}."""
     if len(names) > 256:
         raise SpicError(f"{len(names)} classes: a map of one byte per pixel tells 256 apart")
-    classes = logits.argmax(0).to(torch.uint8).cpu().numpy()
+    classes = _classes(logits, 0).to(torch.uint8).cpu().numpy()
     counts = np.bincount(classes.ravel(), minlength=len(names))
     found = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     buffer = io.BytesIO()
