@@ -4,7 +4,8 @@
     spic encode photos/ --split_point S1 --answers --ray --replicas 2:16 --output coded
 
 Without --ray one process does it, with it a Ray cluster (Ray Data), by the same code and to the same rows: pictures are coded
-in the same batches whoever codes them. A row for each picture and point:
+in the same batches whoever codes them. The output appears when it is whole; until then its finished parts lie in a hidden
+folder beside it, and the same command goes on after them. A row for each picture and point:
 
     path     of the picture, in DATA                        point    such as classification/scenes/S1/0
     header   what the picture's stream begins with          payload  its coded symbols
@@ -21,6 +22,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,17 +37,21 @@ from spic.datasets.folder import open_folder
 from spic.datasets.pictures import UnreadableImage, read_rgb
 from spic.errors import SpicError
 from spic.evaluate import Settings, check_numbers, lay_roads
-from spic.files import cache_root, make_folder
+from spic.files import cache_root, exclusive, make_folder, stamp, write_json
 from spic.networks import trace
 from spic.parts import check_files, require_splits
 from spic.points import OperatingPoint
 from spic.tasks import TASKS
 from spic.val import check_training
 
-ROWS_OF_A_GROUP = 8192
-"""Of a Parquet file that one process writes."""
+ROWS_OF_A_PART = 8192
+"""Of what one process writes at a time, and loses at most."""
+PICTURES_OF_A_PART = 65536
+"""The same for a cluster, which takes some seconds to begin."""
 MOST_BLOCKS = 1000
-"""Into so many parts the pictures are divided at most for a cluster: what is lost with a machine is done again in parts."""
+"""Into so many blocks a part is divided at most for a cluster: what is lost with a machine is done again in blocks."""
+WHAT, LOCK = ".run.json", ".lock"
+"""In the folder of finished parts: what the run is of, and who works on it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,15 +104,41 @@ def encode(points: Sequence[OperatingPoint], data: Path | None, output: Path, *,
     dataset = benchmark.open_data(None, limit) if data is None else open_folder(
         data, benchmark.preparation, benchmark.num_classes if benchmark.task == "classification" else None, limit)
     chunks = list(_chunks(dataset, (data or cache_root()).resolve(), batch_size or task.batch_size))
-    temporary = output.with_name(f".{output.name[:200]}.{os.getpid()}")
-    make_folder(temporary)
+    unfinished = make_folder(output.with_name(f".{output.name[:200]}.unfinished"))
+    with exclusive(unfinished / LOCK):
+        try:
+            check_output(output)  # which another process may have made while this one waited
+            _require_same(unfinished / WHAT, _what(job, dataset.paths, len(chunks[0]["files"])))
+            (_here if on is None else partial(_on_cluster, on=on))(job, chunks, unfinished)
+            found = counted(unfinished, points)
+            for name in (WHAT, LOCK):
+                (unfinished / name).unlink()
+            os.replace(unfinished, output)
+        finally:
+            if not list(unfinished.glob("part-*")):
+                shutil.rmtree(unfinished, ignore_errors=True)
+    return found
+
+
+def _what(job: Job, pictures: Sequence[Path], batch: int) -> dict:
+    """What the rows depend on, by a name that a person knows."""
+    files = [file for point in job.points for file in (point.weights, point.table)]
+    return {"points": [point.name for point in job.points], "tables": [point.tables for point in job.points], "coder": job.coder,
+            "weights and tables": stamp([*files, *([job.weights] if job.weights else [])]), "answers": job.answers,
+            "pictures": stamp(pictures), "batch_size": batch}
+
+
+def _require_same(path: Path, now: dict) -> None:
+    """Note what a run is of, or refuse to go on with parts of another."""
+    if not path.exists():
+        write_json(path, now)
     try:
-        _here(job, chunks, temporary) if on is None else _on_cluster(job, chunks, temporary, on)
-        found = counted(temporary, points)
-        os.replace(temporary, output)
-        return found
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        before = json.loads(path.read_text())
+        differing = [name for name in now if before.get(name) != now[name]]
+    except (OSError, ValueError, AttributeError):
+        differing = ["settings, or none that can be read"]
+    if differing:
+        raise SpicError(f"{path.parent}: finished parts of a run with other {', '.join(differing)}; remove this folder to begin anew")
 
 
 def stream_of(header: bytes, payload: bytes) -> bytes:
@@ -215,34 +247,47 @@ def _label(dataset, place: int) -> int | None:
 # ---- who does it --------------------------------------------------------------------------------------------------
 
 
+def _parts(chunks: Sequence[dict], size: int, folder: Path) -> Iterator[tuple[Path, Sequence[dict]]]:
+    """(its folder, chunks) of each part that is not there yet; what its folder holds when this goes on is the finished part."""
+    for start in range(0, len(chunks), size):
+        place = folder / f"part-{start // size:05}"
+        if not place.exists():
+            scratch = folder / f".{place.name}"
+            shutil.rmtree(scratch, ignore_errors=True)
+            yield make_folder(scratch), chunks[start:start + size]
+            os.replace(scratch, place)
+
+
 def _here(job: Job, chunks: Sequence[dict], folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    encoder, waiting = Encoder(job), []
-    with pq.ParquetWriter(folder / "part-0.parquet", schema()) as writer:
-        for chunk in tqdm(chunks, "encode", unit="batch", disable=None):
-            waiting.append(encoder.table(chunk))
-            if sum(map(len, waiting)) >= ROWS_OF_A_GROUP:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting = []
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
+    encoder, size = Encoder(job), max(1, ROWS_OF_A_PART // len(job.points) // len(chunks[0]["files"]))
+    with tqdm(desc="encode", total=len(chunks), unit="batch", disable=None) as bar:
+        for place, part in _parts(chunks, size, folder):
+            bar.update(chunks.index(part[0]) - bar.n)  # the finished parts before it
+            tables = []
+            for chunk in part:
+                tables.append(encoder.table(chunk))
+                bar.update()
+            pq.write_table(pa.concat_tables(tables), place / "0.parquet")
 
 
 def _on_cluster(job: Job, chunks: Sequence[dict], folder: Path, on: Replicas) -> None:
+    size = max(1, PICTURES_OF_A_PART // len(chunks[0]["files"]))
     with connected("spic encode"):
         import ray
 
         note_missing(on.least)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = os.isatty(2)
-        data = ray.data.from_items(list(chunks), override_num_blocks=min(len(chunks), MOST_BLOCKS))
-        coded = data.map_batches(Encoder, fn_constructor_args=(job,), batch_size=1, batch_format="pyarrow", num_cpus=1,
-                                 scheduling_strategy="SPREAD",
-                                 compute=ray.data.ActorPoolStrategy(min_size=on.least, max_size=on.most))
-        # writing must not wait for the processors that coding has
-        coded.write_parquet(str(folder.resolve()), ray_remote_args={"num_cpus": 0})
+        for place, part in _parts(chunks, size, folder):
+            data = ray.data.from_items(list(part), override_num_blocks=min(len(part), MOST_BLOCKS))
+            coded = data.map_batches(Encoder, fn_constructor_args=(job,), batch_size=1, batch_format="pyarrow", num_cpus=1,
+                                     scheduling_strategy="SPREAD",
+                                     compute=ray.data.ActorPoolStrategy(min_size=on.least, max_size=on.most))
+            # writing must not wait for the processors that coding has
+            coded.write_parquet(str(place.resolve()), ray_remote_args={"num_cpus": 0})
 
 
 # ---- what came of it ----------------------------------------------------------------------------------------------

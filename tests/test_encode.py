@@ -16,7 +16,9 @@ from spic.coding.stream import read_stream  # noqa: E402
 from spic.datasets import scenes  # noqa: E402
 from spic.datasets.folder import open_folder  # noqa: E402
 from spic.datasets.scenes.kinds import KINDS  # noqa: E402
-from spic.encode import encode, main, stream_of  # noqa: E402
+import spic.encode as encoding  # noqa: E402
+from spic.encode import Encoder, encode, main, stream_of  # noqa: E402
+from spic.errors import SpicError  # noqa: E402
 from spic.evaluate import Settings, evaluate, lay_roads  # noqa: E402
 from spic.networks import trace  # noqa: E402
 from spic.pipeline import Cloud  # noqa: E402
@@ -103,6 +105,34 @@ def test_a_picture_that_is_none_is_told_and_the_others_are_coded(tmp_path, capsy
     assert [row["path"] for row in found] == ["deep/0.jpg", "deep/1.jpg", "deep/2.jpg"]
     assert [row["payload"] is None for row in found] == [row["error"] is not None for row in found] == [False, True, False]
     assert all(row["answer"] is None and row["label"] is None for row in found)
+
+
+def test_an_interrupted_run_goes_on_after_its_finished_parts(pictures, tmp_path, monkeypatch):
+    """Three parts of two batches; the third batch of the second part is never begun at first."""
+    monkeypatch.setattr(encoding, "ROWS_OF_A_PART", 8)
+    once, table, coded = encode([point()], pictures, tmp_path / "once", batch_size=4), Encoder.table, []
+
+    def ends_at(count):
+        def counted(self, chunk):
+            if len(coded) == count:
+                raise KeyboardInterrupt
+            coded.append(chunk["paths"])
+            return table(self, chunk)
+        monkeypatch.setattr(Encoder, "table", counted)
+
+    ends_at(3)
+    with pytest.raises(KeyboardInterrupt):
+        encode([point()], pictures, tmp_path / "coded", batch_size=4)
+    assert not (tmp_path / "coded").exists()
+    for words in ({"batch_size": 8}, {"batch_size": 4, "coder": "huffman"}, {"batch_size": 4, "limit": 20}):
+        with pytest.raises(SpicError, match="remove this folder to begin anew"):
+            encode([point()], pictures, tmp_path / "coded", **words)
+    ends_at(-1)
+    assert encode([point()], pictures, tmp_path / "coded", batch_size=4) == once
+    assert rows(tmp_path / "coded") == rows(tmp_path / "once")
+    assert len(coded) == 7 and coded[2] == coded[3]  # what was not finished is done again, and nothing else
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coded", "once"]
+    assert sorted(path.name for path in (tmp_path / "coded").iterdir()) == ["part-00000", "part-00001", "part-00002"]
 
 
 @pytest.mark.parametrize("words, why", [

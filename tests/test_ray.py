@@ -115,13 +115,13 @@ def test_encoding_survives_the_death_of_a_node_with_the_rows_of_one_process(grow
     out = tmp_path / "cluster"
     with spic("encode", pictures, "--split_point", "S1", "--compress_factor", 1, "--batch_size", 2, "--answers", "--ray",
               "--replicas", 2, "--output", out) as process:
-        until(lambda: list(tmp_path.glob(".cluster.*/*.parquet")) and grown.works("MapWorker"), process)
+        until(lambda: list(tmp_path.glob(".cluster.unfinished/.part-*/*.parquet")) and grown.works("MapWorker"), process)
         assert not out.exists()
         grown.kill()
         told, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
     assert "40 pictures" in told
-    assert len(list(out.iterdir())) > 2
+    assert len(list(out.glob("part-00000/*.parquet"))) > 2
     assert rows(out) == rows(tmp_path / "alone") and len(rows(out)) == 40
     assert not list(tmp_path.glob(".cluster.*"))
 
