@@ -1,4 +1,4 @@
-"""Payload bytes of every point of a benchmark with each kind of table, coded by rANS; scores are equal by construction.
+"""Payload bytes of every point of a benchmark with each kind of table, coded by rANS at the edge; symbols and scores are equal.
 
     python bench/tables.py --task segmentation --benchmark camvid --data camvid
     python bench/tables.py --task classification --benchmark scenes --limit 200
@@ -12,21 +12,37 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+from tqdm import tqdm
+
+from spic.benchmarks import of_points
 from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
+from spic.evaluate import Settings, lay_roads
+from spic.networks import trace
 from spic.points import DICT_FILE, OperatingPoint, load_points, select
 from spic.report import aligned
 from spic.tasks import TASKS
-from spic.val import measure_points
 
 REPORTED = ("shared", "position", "context")
 
 
+@torch.inference_mode()
 def measured(points: list[OperatingPoint], kinds: list[str], args: argparse.Namespace) -> dict[OperatingPoint, dict[str, float]]:
-    """Mean payload bytes of a picture, with each kind of table, from one pass over the pictures."""
-    variants = [point.with_tables(kind) for point in points for kind in kinds]
-    records = iter(measure_points(variants, valdir=args.data, coder="rans", limit=args.limit, workers=0))
-    return {point: {kind: next(records).bytes_per_image for kind in kinds} for point in points}
+    """Mean payload bytes of a picture, with each kind of table, from one pass of the edges over the pictures."""
+    benchmark, found = of_points(points), {point.key: dict.fromkeys(kinds, 0.0) for point in points}
+    size, dataset = benchmark.image_size, benchmark.open_data(args.data, args.limit)
+    network = trace(benchmark.build_network(), torch.zeros(1, 3, *size)).to(memory_format=torch.channels_last)
+    stretches = lay_roads(benchmark, network, [point.with_tables(kind) for point in points for kind in kinds], size, Settings("rans"))
+    for start in tqdm(range(0, len(dataset), TASKS[args.task].batch_size), "pictures", unit="batch", disable=None):
+        batch = range(start, min(start + TASKS[args.task].batch_size, len(dataset)))
+        feature = torch.stack([dataset[place][0] for place in batch]).contiguous(memory_format=torch.channels_last)
+        for stretch in stretches:
+            feature = stretch.front(feature)
+            for road in stretch.roads:
+                payloads = road.edge.coder.encode(road.edge.encode(feature)[0].numpy())
+                found[road.point.key][road.point.tables] += sum(map(len, payloads)) / len(dataset)
+    return {point: found[point.key] for point in points}
 
 
 def rows(found: dict[OperatingPoint, dict[str, float]], against: str) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_t
 from spic.curves.comparison import OURS as OURS_KIND
 from spic.curves.comparison import Comparison, Curve
 from spic.record import Record
+from spic.study.evaluation import parts_of
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
 
 HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
@@ -29,7 +30,8 @@ DEVIATIONS = {"hyperprior": "folded Laplacian, no ReLU (as in the checkpoints)",
               "table": "ours", "context": "ours", "factorized": "Ballé et al. 2017"}
 """What our estimators do otherwise than the paper's text."""
 OUR_TRAININGS = (OURS, "context")  # the later counts where both were trained: it rates by the tables that code
-OUR_VARIANTS = ("rans-shared", "rans-channel", "rans-position", "rans-context")  # coarse to fine
+OUR_VARIANTS = ("rans-shared", "rans-channel", "rans-position", "rans-context")  # coarse to fine, equal symbols
+OUR_FINEST = (*OUR_VARIANTS, "rans-context-rdo0.1")  # and the symbols chosen
 
 
 @dataclass(frozen=True)
@@ -232,8 +234,9 @@ def _records(comparison: Comparison) -> dict[tuple[str, str], Record]:
 
 
 def _words(variant: str) -> str:
-    coder, kind = variant.split("-")
-    return f"{'rANS' if coder == 'rans' else 'Huffman'}, {kind} table{'s' * (kind != 'shared')}"
+    coder, kind, rdo = parts_of(variant)
+    chosen = f", symbols chosen ({rdo:g})" if rdo else ""
+    return f"{'rANS' if coder == 'rans' else 'Huffman'}, {kind} table{'s' * (kind != 'shared')}{chosen}"
 
 
 def recipe(measured: Measured) -> Finding:
@@ -245,7 +248,7 @@ def recipe(measured: Measured) -> Finding:
     rows, verdicts, parts = [], [], []
     for split_point, names in measured.estimators.items():
         published = [(name, PUBLISHED_VARIANT) for name in (PAPERS, HEURISTIC) if name in names]
-        ours = [(name, variant) for name in OUR_TRAININGS for variant in OUR_VARIANTS
+        ours = [(name, variant) for name in OUR_TRAININGS for variant in OUR_FINEST
                 if name in names and measured.trained(variant)]
         rates = {key: rate_spread(measured, f"{split_point} {key[0]}", key[1]) for key in published + ours}
         found = {key: rate for key, rate in rates.items() if rate.values}

@@ -29,7 +29,14 @@ from spic.study.train import folder
 from spic.tasks import TASKS
 from spic.training import recount
 
-VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position", "rans-context")  # coder and kind of table
+VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position", "rans-context", "rans-context-rdo0.1")
+"""Coder, kind of table, and the strength with which the edge chooses its symbols where it does: it was found on scenes (docs/results.md)."""
+
+
+def parts_of(variant: str) -> tuple[str, str, float]:
+    """(coder, kind of table, strength of rdo)."""
+    coder, tables, *rdo = variant.split("-")
+    return coder, tables, float(rdo[0].removeprefix("rdo")) if rdo else 0.0
 
 
 def records(root: Path, task: str, whose: str, variant: str) -> Path:
@@ -75,11 +82,11 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
     for group in groups:
         _count_tables(group, data, variants)
         for variant in variants:
-            coder, tables = variant.split("-")
+            coder, tables, rdo = parts_of(variant)
             target = records(root, group.task, group.whose, variant)
             measured = val.measure_points(
                 [point.with_tables(tables) for point in group.points], valdir=data, coder=coder, limit=limit,
-                workers=workers, output=target, per_image=target, quiet=True)
+                workers=workers, output=target, per_image=target, quiet=True, rdo=rdo)
             if group.whose == "trained":
                 sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
     for group in groups:
@@ -104,7 +111,7 @@ def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -
 
 def _count_tables(group: Group, data: Path | None, variants: Iterable[str]) -> None:
     """The study trains with the shared table alone; finer ones are counted when a variant asks for them."""
-    kinds = sorted({variant.split("-")[1] for variant in variants} - {SHARED})
+    kinds = sorted({parts_of(variant)[1] for variant in variants} - {SHARED})
     if kinds and group.whose == "trained":
         recount.recount(group.points, kinds, data=data)
 

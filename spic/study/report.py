@@ -149,7 +149,7 @@ def _one_estimator(measured: Measured, free: list[str]) -> Comparison | None:
 def _recipes(measured: Measured, split_point: str) -> Comparison | None:
     """Published recipes under Huffman beside ours under rANS with the finest tables measured."""
     published = measured.trained(PUBLISHED_VARIANT, f"{split_point}-*")
-    finest = [v for v in claims.OUR_VARIANTS if measured.trained(v, f"{split_point}-{claims.OURS}")]
+    finest = [v for v in claims.OUR_FINEST if measured.trained(v, f"{split_point}-{claims.OURS}")]
     if published is None or not finest:
         return None
     kept = [c for c in published.curves if c.name.split()[1] in (claims.PAPERS, claims.HEURISTIC)]
