@@ -58,7 +58,7 @@ def serve_pictures(args: argparse.Namespace) -> None:
     network = fold_batch_norm(BENCHMARK.build_network()).to(memory_format=torch.channels_last)
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        protocol_version, disable_nagle_algorithm = "HTTP/1.1", True  # head and body of an answer leave at once
 
         @torch.inference_mode()
         def do_POST(self) -> None:

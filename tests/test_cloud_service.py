@@ -1,12 +1,17 @@
 """Queue, batches, repeated requests, and an end that answers what was taken."""
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from cloud_cases import Limits, running, served, some_stream, until
+from spic.cloud import connection
+from spic.cloud.server import listen
+from spic.errors import StreamError
 
 
 @pytest.fixture
@@ -171,3 +176,30 @@ def test_points_that_are_cut_at_one_place_share_one_back_in_memory():
     first, second = (one for one in served() if one.header.coder == "rans")
     assert first.point.split_point == "S1" and second.point.split_point == "US1"
     assert first.cloud.back is second.cloud.back and first.cloud.decoder is not second.cloud.decoder
+
+
+def test_an_answer_leaves_at_once_and_a_dead_peer_is_given_up():
+    """asyncio sets TCP_NODELAY only on sockets that name their protocol; those that a listening socket accepts do not."""
+    class Transport:
+        def get_extra_info(self, name):
+            return {"socket": accepted}[name]
+
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert not accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            connection._set_up(Transport())
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_an_answer_that_is_no_number_is_refused(one, value):
+    logits = torch.zeros(one.benchmark.num_classes)
+    logits[3] = value
+    assert isinstance(one._reply(logits), StreamError)
+
+
+def test_an_answer_of_numbers_whose_sum_is_none_is_answered(one):
+    logits = torch.full((one.benchmark.num_classes,), 3e38)
+    assert torch.isinf(logits.sum()) and one._reply(logits)["top"]
