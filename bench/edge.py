@@ -2,6 +2,7 @@
 
     python bench/edge.py
     python bench/edge.py --networks narrow:resnet50/0.5 --after layer3.4 --output edge.json
+    python bench/edge.py --networks timm:tf_efficientnet_lite0 --after global_pool blocks.5.2 blocks.4.1 --form linear --channels 192
 
 Weights are random. Each runs in a process of its own, and they take turns, so that what else the machine does hits all
 alike. Milliseconds are the median of the processor's time (and of the clock's); MB is what the process holds at most,
@@ -30,41 +31,45 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser("bench/edge.py", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--networks", nargs="+", default=list(NETWORKS))
-    add("--after", default="layer4.2", help="the cut; S1 of the classification benchmarks")
+    add("--after", nargs="+", default=["layer4.2"], help="the cuts; S1 of the classification benchmarks")
     add("--channels", type=positive, default=16)
+    add("--form", default="separable", help="of the bottleneck")
     add("--rounds", type=positive, default=15, help="turns that each takes")
     add("--output", type=Path, help="JSON with the rows")
     return parser.parse_args(argv)
 
 
-def make_half(network: str, after: str, channels: int):
+def make_half(network: str, after: str, channels: int, form: str):
     """(front, encoder and quantiser, example) with random weights, folded as the edge folds them."""
     import torch
     from torch import nn
 
-    from spic.bottleneck import make_bottleneck
+    from spic.bottleneck import SEPARABLE, make_bottleneck
     from spic.export.models import Symbols
     from spic.networks import zoo
     from spic.networks.cut import cut, single
     from spic.networks.fold import fold_batch_norm
+    from spic.training.jobs import default_stride
 
     entry = zoo.find(network)
     example = torch.randn(1, 3, *entry.preparation.image_size, generator=torch.Generator().manual_seed(0))
     front, _, frontier = cut(entry.build(weights="random").requires_grad_(False), after, example)
-    encoder = make_bottleneck(single(frontier).shape, channels, 2).eval().requires_grad_(False).encoder
+    shape = single(frontier).shape
+    stride = default_stride(shape) if form == SEPARABLE else 1
+    encoder = make_bottleneck(shape, channels, stride, form=form).eval().requires_grad_(False).encoder
     ready = (fold_batch_norm(part).to(memory_format=torch.channels_last) for part in (front, encoder))
     front, encoder = ready
     return front, nn.Sequential(encoder, Symbols(0.5)), example
 
 
-def export(network: str, after: str, channels: int, folder: Path) -> None:
+def export(network: str, after: str, channels: int, form: str, folder: Path) -> None:
     """front.onnx, whole.onnx and encoder.onnx."""
     import numpy as np
     import torch
 
     from spic.export import models
 
-    front, encoder, example = make_half(network, after, channels)
+    front, encoder, example = make_half(network, after, channels, form)
     model = models.to_onnx(front, example, network)
     with torch.inference_mode():
         feature = front(example)
@@ -75,12 +80,12 @@ def export(network: str, after: str, channels: int, folder: Path) -> None:
         (folder / f"{name}.onnx").write_bytes(content)
 
 
-def by_torch(network: str, after: str, channels: int, folder: Path):
+def by_torch(network: str, after: str, channels: int, form: str, folder: Path):
     """A call that does one picture."""
     import torch
 
     torch.set_num_threads(1)
-    front, encoder, example = make_half(network, after, channels)
+    front, encoder, example = make_half(network, after, channels, form)
     example = example.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -90,7 +95,7 @@ def by_torch(network: str, after: str, channels: int, folder: Path):
 
 
 def by_onnx(front: str):
-    def make(network: str, after: str, channels: int, folder: Path):
+    def make(network: str, after: str, channels: int, form: str, folder: Path):
         import numpy as np
 
         from spic.edge.runtime import session
@@ -126,11 +131,11 @@ def most_mb() -> float:
     return int(line.split()[1]) / 1e3
 
 
-def compare(network: str, after: str, channels: int, rounds: int) -> list[dict]:
+def compare(network: str, after: str, channels: int, form: str, rounds: int) -> list[dict]:
     """A row for each runtime."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
-        words = (network, after, channels, Path(name))
+        words = (network, after, channels, form, Path(name))
         exporting = context.Process(target=export, args=words)  # the exporter's memory is nobody's on the edge
         exporting.start()
         exporting.join()
@@ -148,7 +153,7 @@ def compare(network: str, after: str, channels: int, rounds: int) -> list[dict]:
         for runtime, pipe in pipes.items():
             pipe.send(False)
             processor, clock = (statistics.median(values) for values in zip(*times[runtime]))
-            rows.append({"network": network, "runtime": runtime, "ms": processor, "clock_ms": clock, "mb": pipe.recv()})
+            rows.append({"after": after, "runtime": runtime, "ms": processor, "clock_ms": clock, "mb": pipe.recv()})
         for process in processes:
             process.join()
     return [row | {"of_torch": rows[0]["ms"] / row["ms"]} for row in rows]
@@ -199,19 +204,20 @@ def _run(args: argparse.Namespace) -> None:
     from machine import describe  # late: it loads torch, and the processes that measure import this file
 
     check_writable(args.output)
-    print(f"{'network':<22}{'runtime':<12}{'ms':>9}{'clock ms':>10}{'MB':>8}  torch is slower by")
     rows = []
     for network in args.networks:
-        for row in compare(network, args.after, args.channels, args.rounds):
-            rows.append(row)
-            print(f"{row['network']:<22}{row['runtime']:<12}{row['ms']:>9.1f}{row['clock_ms']:>10.1f}{row['mb']:>8.0f}  "
+        print(network)
+        print(f"{'after':<22}{'runtime':<12}{'ms':>9}{'clock ms':>10}{'MB':>8}  torch is slower by")
+        for row in (row for after in args.after for row in compare(network, after, args.channels, args.form, args.rounds)):
+            rows.append({"network": network} | row)
+            print(f"{row['after']:<22}{row['runtime']:<12}{row['ms']:>9.1f}{row['clock_ms']:>10.1f}{row['mb']:>8.0f}  "
                   f"{row['of_torch']:.2f}", flush=True)
     print(f"{'encoding a picture':<34}{'numba ms':>10}{'plain ms':>10}")
     coding = coders()
     for row in coding:
         print(f"{row['what']:<34}{row['numba_ms']:>10.3f}{row['plain_ms']:>10.3f}")
     if args.output:
-        write_json(args.output, {"machine": describe(), "after": args.after, "rows": rows, "coding": coding})
+        write_json(args.output, {"machine": describe(), "rows": rows, "coding": coding})
 
 
 if __name__ == "__main__":

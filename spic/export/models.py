@@ -127,14 +127,14 @@ def back_model(road: Road) -> bytes:
 
 def quantised(model: bytes, inputs: Iterable[np.ndarray], what: str) -> bytes:
     """The same model in 8-bit whole numbers, statically quantised by ONNX Runtime; inputs: what it meets, to calibrate."""
-    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        prepared, whole = (str(Path(folder) / name) for name in ("prepared.onnx", "whole.onnx"))
+        plain, prepared, whole = (str(Path(folder) / name) for name in ("plain.onnx", "prepared.onnx", "whole.onnx"))
         try:
-            quant_pre_process(onnx.load_from_string(model), prepared, skip_symbolic_shape=True)
+            Path(plain).write_bytes(model)  # given a model in memory it loses the weights of some
+            quant_pre_process(plain, prepared, skip_symbolic_shape=True)
             quantize_static(prepared, whole, _Reader(inputs), QuantFormat.QDQ, per_channel=True,
                             activation_type=QuantType.QUInt8,
                             weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax)
