@@ -38,9 +38,11 @@ def measured(points: list[OperatingPoint], kinds: list[str], args: argparse.Name
         batch = range(start, min(start + TASKS[args.task].batch_size, len(dataset)))
         feature = torch.stack([dataset[place][0] for place in batch]).contiguous(memory_format=torch.channels_last)
         for stretch in stretches:
-            feature = stretch.front(feature)
+            feature, symbols = stretch.front(feature), {}
             for road in stretch.roads:
-                payloads = road.edge.coder.encode(road.edge.encode(feature)[0].numpy())
+                if road.point.key not in symbols:
+                    symbols[road.point.key] = road.edge.encode(feature)[0].numpy()
+                payloads = road.edge.coder.encode(symbols[road.point.key])
                 found[road.point.key][road.point.tables] += sum(map(len, payloads)) / len(dataset)
     return {point: found[point.key] for point in points}
 
