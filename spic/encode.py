@@ -111,9 +111,9 @@ def encode(points: Sequence[OperatingPoint], data: Path | None, output: Path, *,
             _require_same(unfinished / WHAT, _what(job, dataset.paths, len(chunks[0]["files"])))
             (_here if on is None else partial(_on_cluster, on=on))(job, chunks, unfinished)
             found = counted(unfinished, points)
-            for name in (WHAT, LOCK):
-                (unfinished / name).unlink()
             os.replace(unfinished, output)
+            for name in (WHAT, LOCK):
+                (output / name).unlink()
         finally:
             if not list(unfinished.glob("part-*")):
                 shutil.rmtree(unfinished, ignore_errors=True)
