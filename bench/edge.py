@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from spic.commands import Parser, guarded, positive
+from spic.errors import SpicError
 from spic.files import check_writable, write_json
 
 NETWORKS = ("narrow:resnet50/0.5", "narrow:resnet50/1")
@@ -139,6 +140,8 @@ def compare(network: str, after: str, channels: int, form: str, rounds: int) -> 
         exporting = context.Process(target=export, args=words)  # the exporter's memory is nobody's on the edge
         exporting.start()
         exporting.join()
+        if exporting.exitcode:
+            raise SpicError(f"{network} after {after}: the export ended with {exporting.exitcode}, for the reason above")
         pipes, processes = {}, []
         for runtime in RUNTIMES:
             pipes[runtime], theirs = context.Pipe()

@@ -247,14 +247,14 @@ def _label(dataset, place: int) -> int | None:
 # ---- who does it --------------------------------------------------------------------------------------------------
 
 
-def _parts(chunks: Sequence[dict], size: int, folder: Path) -> Iterator[tuple[Path, Sequence[dict]]]:
-    """(its folder, chunks) of each part that is not there yet; what its folder holds when this goes on is the finished part."""
+def _parts(chunks: Sequence[dict], size: int, folder: Path) -> Iterator[tuple[Path, int, Sequence[dict]]]:
+    """(its folder, number of its first chunk, chunks) of each part that is not there yet; what its folder holds when this goes on is the finished part."""
     for start in range(0, len(chunks), size):
         place = folder / f"part-{start // size:05}"
         if not place.exists():
             scratch = folder / f".{place.name}"
             shutil.rmtree(scratch, ignore_errors=True)
-            yield make_folder(scratch), chunks[start:start + size]
+            yield make_folder(scratch), start, chunks[start:start + size]
             os.replace(scratch, place)
 
 
@@ -264,8 +264,8 @@ def _here(job: Job, chunks: Sequence[dict], folder: Path) -> None:
 
     encoder, size = Encoder(job), max(1, ROWS_OF_A_PART // len(job.points) // len(chunks[0]["files"]))
     with tqdm(desc="encode", total=len(chunks), unit="batch", disable=None) as bar:
-        for place, part in _parts(chunks, size, folder):
-            bar.update(chunks.index(part[0]) - bar.n)  # the finished parts before it
+        for place, start, part in _parts(chunks, size, folder):
+            bar.update(start - bar.n)  # the finished parts before it
             tables = []
             for chunk in part:
                 tables.append(encoder.table(chunk))
@@ -281,7 +281,7 @@ def _on_cluster(job: Job, chunks: Sequence[dict], folder: Path, on: Replicas) ->
         note_missing(on.least)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = os.isatty(2)
-        for place, part in _parts(chunks, size, folder):
+        for place, _, part in _parts(chunks, size, folder):
             data = ray.data.from_items(list(part), override_num_blocks=min(len(part), MOST_BLOCKS))
             coded = data.map_batches(Encoder, fn_constructor_args=(job,), batch_size=1, batch_format="pyarrow", num_cpus=1,
                                      scheduling_strategy="SPREAD",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spic.tasks.classification import TopK
-from spic.tasks.segmentation import MeanIoU
+from spic.tasks.segmentation import MeanIoU, _classes
 
 
 def test_topk_counts_hits_by_hand():
@@ -81,3 +81,9 @@ def test_mean_iou_agrees_with_the_published_formula():
     diagonal = np.diag(confusion)
     expected = np.nanmean(diagonal / (confusion.sum(1) + confusion.sum(0) - diagonal))
     assert metric.result()["miou"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_of_equal_logits_the_first_class_is_the_answer(layout):
+    logits = torch.randint(0, 3, (2, 21, 16, 16), generator=torch.Generator().manual_seed(0)).float().contiguous(memory_format=layout)
+    assert torch.equal(_classes(logits, 1), logits.argmax(1))

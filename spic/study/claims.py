@@ -15,7 +15,7 @@ from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_t
 from spic.curves.comparison import OURS as OURS_KIND
 from spic.curves.comparison import Comparison, Curve
 from spic.record import Record
-from spic.study.evaluation import parts_of
+from spic.study.evaluation import CHOSEN, parts_of
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
 
 HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
@@ -31,7 +31,7 @@ DEVIATIONS = {"hyperprior": "folded Laplacian, no ReLU (as in the checkpoints)",
 """What our estimators do otherwise than the paper's text."""
 OUR_TRAININGS = (OURS, "context")  # the later counts where both were trained: it rates by the tables that code
 OUR_VARIANTS = ("rans-shared", "rans-channel", "rans-position", "rans-context")  # coarse to fine, equal symbols
-OUR_FINEST = (*OUR_VARIANTS, "rans-context-rdo0.1")  # and the symbols chosen
+OUR_FINEST = (*OUR_VARIANTS, CHOSEN)  # and the symbols chosen
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from spic.study.train import folder
 from spic.tasks import TASKS
 from spic.training import recount
 
-VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position", "rans-context", "rans-context-rdo0.1")
+CHOSEN = "rans-context-rdo0.1"
+VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position", "rans-context", CHOSEN)
 """Coder, kind of table, and the strength with which the edge chooses its symbols where it does: it was found on scenes (docs/results.md)."""
 
 
