@@ -123,13 +123,14 @@ def test_nested_brackets_in_dict_yaml_are_refused_soon(tmp_path, bracket):
 
 
 def test_a_picture_name_of_many_characters_is_refused_in_a_short_line(fuzz, tmp_path):
-    fuzz.annotations(tmp_path)
+    targets = importlib.import_module("fuzz_targets")
+    targets.annotations(tmp_path)
     path = tmp_path / "instances.json"
     content = json.loads(path.read_text())
     content["images"][2]["file_name"] = "{" * 5000
     path.write_text(json.dumps(content))
     with pytest.raises(SpicError, match="file_name of more than 1000 characters") as caught:
-        fuzz._read_masks(tmp_path, path)
+        targets._read_masks(tmp_path, path)
     assert len(str(caught.value)) < 300
 
 
