@@ -40,8 +40,8 @@ study: $(READY)
 
 # The paper's figure on measured points and rivals (HEVC and AV1 need the optional group: pip install -e '.[rivals]').
 figure-scenes: $(READY)
-	$(BIN)/spic curves run --task classification --output Figures/scenes-classification
-	$(BIN)/spic curves run --task segmentation --output Figures/scenes-segmentation
+	$(BIN)/spic curves run --task classification --tables shared --output Figures/scenes-classification
+	$(BIN)/spic curves run --task segmentation --tables shared --output Figures/scenes-segmentation
 
 # VALDIR=DIR, and where they differ: GPU=False, BACKBONE=FILE (a torchvision state dict; default: torchvision's own).
 figure-imagenet figure-coco: $(READY)

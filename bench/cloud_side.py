@@ -46,7 +46,8 @@ def real_streams(point: OperatingPoint, count: int, coder: str = "rans", picture
 
 def options_of(point: OperatingPoint, coders: Sequence[str] = ("rans",), **limits: int | Path) -> list[str]:
     """What `spic cloud` is told to serve one point. limits: its options by name, such as read_seconds."""
-    told = {"task": point.task, "benchmark": point.benchmark, "split_point": point.split_point, "compress_factor": point.compress_factor, **limits}
+    told = {"task": point.task, "benchmark": point.benchmark, "split_point": point.split_point, "compress_factor": point.compress_factor, "tables": point.tables,
+            **limits}
     return [*(word for name, value in told.items() for word in (f"--{name}", str(value))), "--coder", *coders]
 
 

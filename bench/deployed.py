@@ -35,7 +35,7 @@ from spic.errors import SpicError
 from spic.evaluate import Settings, lay_roads
 from spic.files import write_json
 from spic.networks import trace
-from spic.points import DICT_FILE, OperatingPoint, load_points, select
+from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
 from spic.report import aligned
 from spic.tasks import TASKS
 
@@ -88,7 +88,7 @@ class Meter:
 def cloud(task: str, benchmark: str, split_points: list[str]) -> Iterator[int]:
     """`spic cloud`; its port."""
     words = [sys.executable, "-m", "spic", "cloud", "--benchmark", benchmark, "--task", task, "--split_point", *split_points,
-             "--compress_factor", "0", "--coder", "rans", "--port", "0", "--batch_ms", "0"]
+             "--compress_factor", "0", "--coder", "rans", "--tables", SHARED, "--port", "0", "--batch_ms", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = next((line for line in process.stdout if "answers streams" in line), "")
@@ -117,7 +117,7 @@ def measure(args: argparse.Namespace, task: str, folder: Path) -> Iterator[dict]
         for name in args.split_point:
             (point,) = select(load_points(), task, args.benchmark, [name], ["0"])
             expected = in_one_process(benchmark, point, data)
-            chosen = ["--task", task, "--benchmark", args.benchmark, "--split_point", name, "--compress_factor", "0"]
+            chosen = ["--task", task, "--benchmark", args.benchmark, "--split_point", name, "--compress_factor", "0", "--tables", SHARED]
             bundle = folder / f"{task}-{name}.zip"
             subprocess.run([sys.executable, "-m", "spic", "export", *chosen, "--output", str(bundle),
                             *(["--data", str(args.data)] if args.data else [])], check=True, stdout=subprocess.DEVNULL)

@@ -41,7 +41,7 @@ from spic.edge.network import TorchHalf
 from spic.errors import SpicError
 from spic.files import write_json
 from spic.networks.fold import fold_batch_norm
-from spic.points import load_points, select
+from spic.points import SHARED, load_points, select
 from spic.report import aligned
 
 BENCHMARK = find("classification", "imagenette")
@@ -135,7 +135,7 @@ def ways() -> dict[str, Callable[[Image.Image], tuple[int, int]]]:
 def run(args: argparse.Namespace) -> None:
     me = [sys.executable, __file__, "--valdir", str(args.valdir), "--limit", str(args.limit)]
     cloud = [sys.executable, "-m", "spic", "cloud", "--benchmark", BENCHMARK.name, "--split_point", *POINTS, "--compress_factor", "0",
-             "--coder", "rans", "--host", CLOUD, "--port", str(FEATURES), "--insecure", "--batch_ms", "0"]
+             "--coder", "rans", "--tables", SHARED, "--host", CLOUD, "--port", str(FEATURES), "--insecure", "--batch_ms", "0"]
     found = []
     with hosts() as wire:
         links = [Link(rate, delay, loss) for loss in dict.fromkeys((0.0, args.loss)) for rate in args.rates for delay in args.delays]

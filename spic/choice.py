@@ -9,7 +9,7 @@ from pathlib import Path
 from spic.benchmarks import EMBEDDED
 from spic.coding import CODERS
 from spic.coding.counting import KINDS
-from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.points import DICT_FILE, OperatingPoint, load_points, select
 from spic.tasks import TASKS
 
 
@@ -21,7 +21,7 @@ def add_points(add: Callable) -> None:
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 ... or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--coder", choices=CODERS, default="rans", help="default: %(default)s")
-    add("--tables", choices=KINDS, default=SHARED, help="the kind of frequency table (default: %(default)s)")
+    add("--tables", choices=KINDS, help="the kind of frequency table (default: the point's own, as dict.yaml says, else shared)")
 
 
 def chosen(args: argparse.Namespace) -> list[OperatingPoint]:

@@ -1,10 +1,9 @@
 """Operating points: what dict.yaml says, checked.
 
     task -> benchmark -> split point -> compress factor -> step, stride, channels, weights, table
-                                                           [network, cut, activation, form]
+                                                           [network, cut, activation, form, default_tables]
 
-``network``, ``cut``, ``activation`` and ``form`` are optional and may stand at any level below the task; the innermost
-counts. Any name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers,
+What is in brackets is optional and may stand at any level below the task; the innermost counts. Any name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers,
 CS1, CS2, CS3 the closed form at the same places, which no training made.
 """
 
@@ -19,7 +18,8 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, MAX_CHANNELS, SEPARABLE
+from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, MAX_CHANNELS, RECTIFIED, SEPARABLE
+from spic.coding.counting import KINDS
 from spic.errors import SpicError, reason
 from spic.files import write_whole
 from spic.tasks import TASKS
@@ -44,8 +44,8 @@ Key = tuple[str, str, str, int]
 class OperatingPoint:
     """One point of a rate-distortion curve: which bottleneck, at which split point, with which table.
 
-    root: the folder of its dict.yaml, which holds Weights/ and Freq_tab/. tables: the kind of ``table``. network: a name
-    of the zoo, None for the benchmark's. cut: the node or module after which the network is cut, None for where the
+    root: the folder of its dict.yaml, which holds Weights/ and Freq_tab/. tables: the kind of ``table``. default_tables: the kind
+    that codes where nobody asks for another. network: a name of the zoo, None for the benchmark's. cut: the node or module after which the network is cut, None for where the
     benchmark puts the split point. activation: the decoder's last one. form: of the bottleneck (spic.bottleneck.FORMS).
     """
 
@@ -64,10 +64,12 @@ class OperatingPoint:
     cut: str | None = None
     activation: str = "relu"
     form: str = SEPARABLE
+    default_tables: str = SHARED
 
-    def with_tables(self, tables: str) -> OperatingPoint:
-        """This point, which has a shared table, with the table of another kind that lies beside that one."""
-        return replace(self, table=beside(self.table, tables), tables=tables)
+    def with_tables(self, tables: str | None) -> OperatingPoint:
+        """This point, which has a shared table, with the table of another kind that lies beside that one; None: its default."""
+        kind = tables or self.default_tables
+        return replace(self, table=beside(self.table, kind), tables=kind)
 
     @property
     def key(self) -> Key:
@@ -108,9 +110,14 @@ def beside(path: Path, tables: str) -> Path:
     return path if tables == SHARED else path.with_suffix(f".{tables}{path.suffix}")
 
 
+_SUITED = {LINEAR: ("position", "channel"), RECTIFIED: ()}
+"""Kinds of tables, the best first: each number that a linear bottleneck gives has its own distribution; the logits of a rectified
+one are all alike, and one that no counted picture raised gets its share, too."""
+
+
 def best_tables(form: str, kinds: Iterable[str]) -> str:
-    """Of these kinds of tables the one that suits a bottleneck: each number that a linear one gives has its own distribution."""
-    return next((kind for kind in ("position", "channel") if form == LINEAR and kind in kinds), SHARED)
+    """Of these kinds of tables the one that suits a bottleneck; for others than those above what was decoded before."""
+    return next((kind for kind in _SUITED.get(form, ("context", "position", "channel")) if kind in kinds), SHARED)
 
 
 def check_root(root: Path = ROOT) -> None:
@@ -122,7 +129,7 @@ def check_root(root: Path = ROOT) -> None:
 
 _FILE_FIELDS = ("weights", "table")
 _POINT_FIELDS = ("step", "stride", "channels", *_FILE_FIELDS)
-_SETTINGS = ("network", "cut", "activation", "form")
+_SETTINGS = ("network", "cut", "activation", "form", "default_tables")
 
 
 def load_points(path: Path = DICT_FILE) -> dict[Key, OperatingPoint]:
@@ -232,6 +239,7 @@ def _point(path: Path, keys: Key, entry: dict) -> OperatingPoint:
         _require(max(map(len, Path(entry[key]).parts)) <= 255, where, f"{key}: a file name of over 255 characters")
     _require(entry.get("activation", "relu") in ACTIVATIONS, where, f"activation must be one of {', '.join(ACTIVATIONS)}")
     _require(entry.get("form", SEPARABLE) in FORMS, where, f"form must be one of {', '.join(FORMS)}")
+    _require(entry.get("default_tables", SHARED) in KINDS, where, f"default_tables must be one of {', '.join(KINDS)}")
     files = {key: path.parent / entry[key] for key in _FILE_FIELDS}
     return OperatingPoint(*keys, **{**entry, "step": float(entry["step"]), **files}, root=path.parent)
 

@@ -120,7 +120,7 @@ def aligned(rows: Sequence[Mapping]) -> str:
 
 
 def _circumstances(result: Record) -> str:
-    tables = "" if result.tables == SHARED else f"a table per {result.tables}, "
+    tables = "" if result.tables == SHARED else f"{result.tables} tables, "
     tables += f"rdo {result.inputs['rdo']:g}, " if result.inputs.get("rdo") else ""
     return f"{result.coder}, {tables}{result.images} images, {result.device}"
 

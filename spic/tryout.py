@@ -30,7 +30,7 @@ from spic.datasets.pictures import read_rgb
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.pipeline import Cloud, Edge
-from spic.points import DICT_FILE, Key, OperatingPoint, best_tables, load_points, select
+from spic.points import DICT_FILE, Key, OperatingPoint, load_points, select
 from spic.tasks import TASKS, Answer
 
 MOST_TILES = 256
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     add("--split_point", help="None: S1, or US1 where there is no other")
     add("--compress_factor", default="1")
     add("--coder", choices=CODERS, default="rans")
-    add("--tables", choices=KINDS, help="of frequency tables; None: those that suit the bottleneck")
+    add("--tables", choices=KINDS, help="of frequency tables; None: the point's own, as dict.yaml says")
     add("--backbone_weights", type=Path, help="a state dict of the network; None: the shipped or official one")
     add("--output", type=Path, default=Path("spic-try.png"), help="the figure")
     add("--json", action="store_true", help="print one JSON object instead of the text")
@@ -118,7 +118,7 @@ def _point(args: argparse.Namespace) -> OperatingPoint:
     there = {key[2] for key in points if key[:2] == (args.task, benchmark)}
     split = args.split_point or ("US1" if "US1" in there and "S1" not in there else "S1")
     (point,) = select(points, args.task, benchmark, [split], [args.compress_factor])[:1]
-    return point.with_tables(args.tables or best_tables(point.form, KINDS))
+    return point.with_tables(args.tables)
 
 
 def _default_benchmark(args: argparse.Namespace, points: Mapping[Key, OperatingPoint]) -> str:

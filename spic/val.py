@@ -9,7 +9,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,10 +43,11 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
-    add("--coder", default="huffman", choices=CODERS, help="default: huffman, as published")
+    add("--coder", choices=CODERS, help="default: huffman with shared tables, as published, else rans")
     add("--coder_device", choices=ENGINES, help="default: where the network runs")
-    add("--tables", choices=KINDS, default=SHARED, help="the frequency table that codes: one for all symbols, or one "
-        "per channel, per channel and position, or selected by the symbols decoded before; predictions are the same (default: %(default)s, as published)")
+    add("--tables", choices=KINDS, help="the frequency table that codes: one for all symbols, or one per channel, per channel and "
+        "position, or selected by the symbols decoded before; predictions are the same (default: what dict.yaml says for the "
+        "point; shared for the published ones)")
     add("--rdo", type=strength, default=0.0, metavar="STRENGTH", help="choose symbols that are worth their bits: a bit is worth "
         "so much squared error, in steps; 0.05 to 0.3 are sensible (default: 0, the nearest symbol)")
     add("--backbone_weights", type=Path, help="a state dict of the network (default: torchvision's or the shipped one)")
@@ -74,14 +75,20 @@ def _run(task: str, args: argparse.Namespace) -> None:
     chosen = select(load_points(args.points.resolve()), task, name, args.split_point, args.compress_factor)
     _say(f"{name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
+    points = [point.with_tables(args.tables) for point in chosen]
     results = measure_points(
-        [point.with_tables(args.tables) for point in chosen], valdir=args.valdir, coder=args.coder, limit=args.limit,
+        points, valdir=args.valdir, coder=args.coder or default_coder(points), limit=args.limit,
         batch_size=args.batch_size, workers=args.workers, gpu=args.gpu, amp=args.amp, output=args.output,
         backbone_weights=args.backbone_weights, coder_device=args.coder_device, per_image=args.per_image,
         rdo=args.rdo)
     if results and parallel.rank() == 0:
         _show(results)
     parallel.stop()
+
+
+def default_coder(points: Iterable[OperatingPoint]) -> str:
+    """As published where the tables are like the published ones; finer ones pay with fractions of a bit, which Huffman has not."""
+    return "huffman" if all(point.tables == SHARED for point in points) else "rans"
 
 
 def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = None, coder: str = "huffman",

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from spic.coding.counting import KINDS
 from spic.errors import SpicError
 from spic.files import record_checksums, verify_file
 from spic import points as points_module
-from spic.points import ROOT, beside, load_points, read_tree, record_point, select, supervised
+from spic.points import ROOT, best_tables, beside, load_points, read_tree, record_point, select, supervised
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 GOOD = "classification: {mine: {S1: {0: {step: 2, stride: 2, channels: 8, weights: w, table: t}}}}"
@@ -58,6 +59,22 @@ def test_tables_of_other_kinds_lie_beside_the_shared_one(tmp_path):
     assert beside(Path("S1_0.csv"), "channel") == Path("S1_0.channel.csv")
 
 
+def test_the_tables_that_code_where_nobody_asks_are_those_of_the_dict_yaml(tmp_path):
+    (plain,) = load_points(write(tmp_path, GOOD)).values()
+    (own,) = load_points(write(tmp_path, GOOD.replace("S1:", "default_tables: position, S1:"))).values()
+    assert plain.with_tables(None) == plain and plain.settings == {}
+    assert own.with_tables(None) == own.with_tables("position") and own.with_tables(None).tables == "position"
+    assert own.with_tables("shared").table == plain.table and own.settings == {"default_tables": "position"}
+
+
+def test_the_published_points_code_as_published_and_ours_by_what_was_decoded_before():
+    kinds = {(key[1], point.form, point.split_point): point.with_tables(None) for key, point in load_points().items()}
+    assert {point.tables for (benchmark, *_), point in kinds.items() if benchmark in ("imagenet", "coco")} == {"shared"}
+    ours = [point for (benchmark, *_), point in kinds.items() if benchmark not in ("imagenet", "coco")]
+    assert {point.tables for point in ours} == {"context", "position", "shared"}
+    assert all(point.tables == best_tables(point.form, KINDS) and point.table.exists() for point in ours)
+
+
 def test_a_name_may_have_120_letters_and_a_stride_64(tmp_path):
     (point,) = load_points(write(tmp_path, GOOD.replace("S1", "S" * 120).replace("stride: 2", "stride: 64"))).values()
     assert point.split_point == "S" * 120 and point.stride == 64
@@ -85,6 +102,7 @@ def test_a_name_may_have_120_letters_and_a_stride_64(tmp_path):
     (GOOD, "b: 1\na: 1\na: 3", "line 3: a stands twice here, first in line 2"),
     ("0:", "2147483648:", "compress factor must be a whole number from 0 to 2147483647"),
     ("weights: w", "weights: " + 300 * "w", "a file name of over 255 characters"),
+    ("weights: w", "default_tables: huffman, weights: w", "default_tables must be one of shared, channel, position, context"),
     ("weights: w", "activation: tanh, weights: w", "activation must be one of relu, none"),
     ("stride: 2", "stride: 2, stride: 2", "line 1: stride stands twice here"),
     (GOOD, GOOD[:-3] + ", 0: {step: 1, stride: 2, channels: 8, weights: w, table: t}}}}", "line 1: 0 stands twice"),

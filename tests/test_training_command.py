@@ -166,6 +166,7 @@ def test_one_kind_of_table_is_written_beside_the_shared_one(train, photos, tmp_p
     found = [other for other in KINDS if point.with_tables(other).table.exists()]
     assert found == [other for other in KINDS if other in ("shared", kind)]
     assert (load_table(point.with_tables(kind)).index is None) == (kind == "shared")
+    assert point.default_tables == kind, "what codes when nobody asks is there"
 
 
 def test_a_second_call_joins_the_curve_and_a_run_is_not_overwritten(train, photos, tmp_path):

@@ -60,9 +60,9 @@ def test_several_points_are_told_in_one_table(tmp_path, capsys):
     arguments = ["--limit", "10", "--workers", "0", "--compress_factor", "all", "--output", str(tmp_path)]
     assert main("classification", ["--split_point", "S1", "S2", *arguments]) == 0
     told = capsys.readouterr().out.splitlines()
-    records = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("S1_0", "S2_5")]
+    records = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("S1_0.context", "S2_5.context")]
     header = next(i for i, line in enumerate(told) if line.startswith("split"))
-    assert told[header - 3].endswith("huffman, 10 images, cpu") and max(map(len, told)) <= 80 and len(told) == header + 13
+    assert told[header - 3].endswith("rans, context tables, 10 images, cpu") and max(map(len, told)) <= 80 and len(told) == header + 13
     for row, record in zip((told[header + 1], told[-1]), records):
         assert row.split()[:3] == [record["split_point"], str(record["compress_factor"]), f"{record['scores']['top1']:.2f}"]
         assert f"{record['bpp']:.5f}" in row.split()
@@ -155,7 +155,7 @@ def test_several_points_in_one_pass_give_the_results_of_single_runs(tmp_path):
                                    "--workers", "0", "--output", str(tmp_path / "all")])
     assert code == 0
     for split, factor in (("S1", "0"), ("S3", "1")):
-        together = json.loads((tmp_path / "all" / f"{split}_{factor}.json").read_text())
+        together = json.loads((tmp_path / "all" / f"{split}_{factor}.context.json").read_text())
         single = run("classification", tmp_path, "--split_point", split, "--compress_factor", factor, limit=20)
         for key in ("scores", "baseline", "bpp", "bpp_wire", "bpp_table", "escapes"):
             assert together[key] == single[key]
@@ -212,12 +212,12 @@ def test_rows_of_other_pictures_do_not_count_as_done(tmp_path, capsys):
     """A record and rows that were written by different calls do not belong together."""
     arguments = ["--split_point", "S1", "--compress_factor", "1", "--workers", "0", "--output", str(tmp_path / "out")]
     assert main("classification", [*arguments, "--limit", "4", "--per_image", str(tmp_path / "rows")]) == 0
-    old = (tmp_path / "rows" / "S1_1.csv").read_text()
+    old = (tmp_path / "rows" / "S1_1.context.csv").read_text()
     assert main("classification", [*arguments, "--limit", "6"]) == 0
     capsys.readouterr()
     assert main("classification", [*arguments, "--limit", "6", "--per_image", str(tmp_path / "rows")]) == 0
     assert "finished before" not in capsys.readouterr().out
-    new = (tmp_path / "rows" / "S1_1.csv").read_text()
+    new = (tmp_path / "rows" / "S1_1.context.csv").read_text()
     assert (old.count("\n"), new.count("\n")) == (5, 7)
     assert main("classification", [*arguments, "--limit", "6", "--per_image", str(tmp_path / "rows")]) == 0
     assert "finished before" in capsys.readouterr().out

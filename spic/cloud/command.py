@@ -22,7 +22,7 @@ from spic.coding import CODERS
 from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, natural, positive
 from spic.errors import SpicError
-from spic.points import DICT_FILE, SHARED, OperatingPoint, load_points, select
+from spic.points import DICT_FILE, OperatingPoint, load_points, select
 from spic.protocol import PORT
 from spic.tasks import TASKS
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--compress_factor", nargs="+", default=["all"], help="0 1 2 ... or all (default: all)")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
     add("--coder", nargs="+", choices=CODERS, default=list(CODERS), help="default: all of them")
-    add("--tables", choices=KINDS, default=SHARED, help="of frequency tables (default: %(default)s)")
+    add("--tables", choices=KINDS, help="of frequency tables (default: each point's own, as dict.yaml says)")
     add("--backbone_weights", type=Path, help="a state dict of the network (default: torchvision's or the shipped one)")
     add("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     add("--host", default="127.0.0.1", help="address to listen at; another than this machine's own needs --token_file and "

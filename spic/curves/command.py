@@ -27,7 +27,6 @@ from spic.curves.redraw import read_csv, read_notes
 from spic.curves.samples import Rows
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
-from spic.points import SHARED
 from spic.report import aligned
 
 ENDINGS = (".png", ".svg", ".csv", ".txt")  # a figure's name may be given with one of these
@@ -95,7 +94,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
     add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 (default: all)")
     add("--coder", default="rans", help="huffman (as published) or rans (default: %(default)s)")
-    add("--tables", choices=KINDS, default=SHARED, help="kind of frequency table of the points (default: %(default)s)")
+    add("--tables", choices=KINDS, help="kind of frequency table of the points (default: each one's own, as dict.yaml says)")
     add("--codecs", nargs="+", help="rivals (default: all that work here)")
     add("--features", nargs="+", default=[], metavar="SPLIT", help="also plain compression of the features here")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spic.coding import CODERS
+from spic.coding.counting import KINDS
 from spic.coding.stream import StreamHeader, write_stream
 from spic.commands import Parser, guarded, positive
 from spic.edge import sources
@@ -33,7 +34,7 @@ from spic.errors import SpicError
 
 TOKEN = "SPIC_TOKEN"
 MOST_TOKEN_BYTES = 4096
-FROM_TORCH = {"task": "classification", "benchmark": "scenes", "coder": "rans"}
+FROM_TORCH = {"task": "classification", "benchmark": "scenes", "coder": "rans", "tables": None}
 """Options that say which points of a dict.yaml run, and what they are where nothing is said; a bundle says all of it."""
 
 
@@ -50,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     add("--compress_factor", nargs="+", metavar="N",
         help="only points of these factors (default: all of a bundle, 0 of a dict.yaml)")
     for name, value in FROM_TORCH.items():
-        add(f"--{name}", choices=CODERS if name == "coder" else None,
-            help=f"of the points, with a dict.yaml (default: {value})")
+        add(f"--{name}", choices={"coder": CODERS, "tables": KINDS}.get(name),
+            help=f"of the points, with a dict.yaml (default: {value or 'as it says'})")
     add("--backbone_weights", type=Path, help="a state dict of the network, with a dict.yaml (default: the shipped or "
         "official one)")
     add("--target_ms", type=_above_zero, help="take the best point that answers a picture in time, as the link is now")
@@ -207,10 +208,10 @@ def _from_torch(args: argparse.Namespace) -> Half:
     except ImportError as error:
         raise SpicError(f"{args.bundle}: runs by torch, which is not complete here ({error.name or error}); give a bundle "
                         "instead") from None
-    task, benchmark, coder = (getattr(args, name) or value for name, value in FROM_TORCH.items())
+    task, benchmark, coder, tables = (getattr(args, name) or value for name, value in FROM_TORCH.items())
     chosen = points.select(points.load_points(args.bundle.resolve()), task, benchmark, args.split_point or ["S1"],
                            args.compress_factor or ["0"])
-    return network.TorchHalf(chosen, coder, args.backbone_weights)
+    return network.TorchHalf([point.with_tables(tables) for point in chosen], coder, args.backbone_weights)
 
 
 def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice:

@@ -21,7 +21,7 @@ from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
 from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
 from spic.errors import SpicError
-from spic.points import SHARED, is_name
+from spic.points import is_name
 from spic.training.curve import Pictures, Places, train_all
 from spic.training.distortion import DISTORTIONS, TASK
 from spic.training.jobs import Curve, Job
@@ -196,9 +196,7 @@ def _tell(outcomes: Sequence[Outcome], args: argparse.Namespace) -> None:
     first = outcomes[0].job
     factors = " ".join(str(outcome.job.factor) for outcome in outcomes)
     print(*(outcome.line() for outcome in outcomes), sep="\n")
-    kinds = {outcome.tables for outcome in outcomes if outcome.rates}
-    more = f" --tables {kinds.pop()}" if len(kinds) == 1 and SHARED not in kinds else ""
-    more += f" --backbone_weights {args.weights}" if args.weights else ""
+    more = f" --backbone_weights {args.weights}" if args.weights else ""
     print(f"everything is in {args.output}; measure it by: spic val --task {first.task} --points {args.output / 'dict.yaml'} "
           f"--benchmark {first.benchmark} --split_point {first.split_point} --compress_factor {factors} --coder rans"
           f"{more}{'' if first.benchmark == EMBEDDED else ' --valdir DIR'}")

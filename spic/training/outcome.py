@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spic.bottleneck import RECTIFIED, Bottleneck
+from spic.bottleneck import LINEAR, Bottleneck
 from spic.points import SHARED, best_tables
 from spic.training.features import FeatureSet
 from spic.training.fit import History, Trainee
@@ -28,7 +28,7 @@ FALLING = {"bpp": "the rate was", "distortion": "the answers' distortion was"}
 class Outcome:
     """A trained operating point. rates: bits per input pixel, see ``prediction.compare``; empty for a point that was finished
     before. pixels: of a picture. falling: the terms of FALLING that were still falling, see ``still_falling``. tables: the kind
-    that codes the counted pictures in the fewest bits, of those that were counted."""
+    of table that the rates are those of."""
 
     job: Job
     rates: Mapping[str, float] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Outcome:
             return f"{self.job.name}  finished before"
         coded, options = self.rates["coded_bpp"], self.job.options
         made = f"lambda {options.weight:g}" if options.steps else f"step {options.step:g}"
-        told = f"{self.job.name}  {made}  {coded:.5f} bpp, {coded * self.pixels / 8:.0f} bytes a picture by rANS"
+        told = f"{self.job.name}  {made}  {coded:.5f} bpp, {coded * self.pixels / 8:.0f} bytes a picture by rANS and a {self.tables} table"
         return told + (f"  (estimator: {self.rates['predicted_bpp']:.5f} bpp)" if options.steps else "  (closed form)")
 
 
@@ -71,21 +71,22 @@ def write_outcome(trained: Bottleneck | Trainee, counting: FeatureSet, job: Job,
     """Files of an operating point under ``root``, with the shared table and those of ``kinds``.
 
     trained: what was trained, or a bottleneck that was not; on the CPU, as ``counting``, whole pictures' float32 features,
-    is. about: see ``tables.write_point``. The rates are those of the kind of table that the training rated by, where its
-    estimator is named like one (``context``), else of the one that suits the bottleneck (``best_tables``).
+    is. about: see ``tables.write_point``. The default of the point's tables is the kind that suits the bottleneck
+    (``best_tables``). The rates are those of the kind that the training rated by: its estimator is named like one (``context``),
+    or rates each number of a linear bottleneck by itself, or all symbols alike.
     """
     trainee = trained if isinstance(trained, Trainee) else None
     bottleneck, step = rounded_to_half((trainee.bottleneck if trainee else trained).eval()), job.options.step
     tables = count_tables(bottleneck.encoder, counting.features, step, dict.fromkeys([SHARED, *kinds]))
-    kind = job.options.rate if job.options.rate in tables else best_tables(job.form, tables)
+    suited = best_tables(job.form, tables)
+    kind = job.options.rate if job.options.rate in tables else suited if job.form == LINEAR else SHARED
     rates = compare(trainee and trainee.estimator, bottleneck.encoder, counting.features, tables[kind], step, counting.pixels)
-    # counted on the same symbols: bits a symbol. Logits are all alike: one that no counted picture raised gets its share, too
-    fewest = SHARED if job.form == RECTIFIED else min(tables, key=lambda kind: tables[kind].entropy)
     shared = tables.pop(SHARED)
     note(log, rates)
-    write_point(bottleneck, shared, job.key, root, job.settings, about, job.weights_key)
+    settings = {**job.settings, **({"default_tables": suited} if suited != SHARED else {})}
+    write_point(bottleneck, shared, job.key, root, settings, about, job.weights_key)
     write_tables(tables, root / file_names(*job.key)["table"], job.benchmark, root)
-    return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else (), fewest)
+    return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else (), kind)
 
 
 def verdict(outcomes: Sequence[Outcome]) -> str:

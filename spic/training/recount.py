@@ -76,7 +76,8 @@ def requantise(points: Sequence[OperatingPoint], steps: Sequence[float], kinds: 
     output, kinds = output.resolve(), list(dict.fromkeys([SHARED, *kinds]))
     if output in {point.root.resolve() for point in points}:
         raise SpicError(f"--output {output}: is where these points lie, whose numbers would be taken; choose another folder")
-    made = _numbered(points, sorted(set(steps)))
+    made = [replace(point, default_tables=point.default_tables if point.default_tables in kinds else SHARED)
+            for point in _numbered(points, sorted(set(steps)))]
     listed = load_points(output / "dict.yaml") if (output / "dict.yaml").exists() else {}
     for point in made:
         if (there := listed.get(point.key)) and (there.step, there.weights) != (point.step, _moved(point.weights, point, output)):
