@@ -232,8 +232,23 @@ def test_large_symbols_choose_with_those_of_their_size():
     """Half of each channel are 0, the rest 1000 or 1001, or one smaller symbol: the first two channels share a distribution."""
     symbols = np.zeros((64, 2 + EXACT, 4, 4), np.int64)
     symbols[::2] = np.array([1000, 1001, *range(EXACT)]).reshape(-1, 1, 1)
-    first, second, *others = _choices(symbols, np.zeros(symbols.shape, np.int64), 1).ravel()
+    rows = np.arange(symbols.shape[1]).reshape(-1, 1, 1) + np.zeros((4, 4), np.int64)
+    first, second, *others = _choices(symbols, np.zeros(symbols.shape, np.int64), 1, rows).ravel()
     assert first == second and first not in others
+
+
+def test_zones_of_few_channels_choose_by_themselves_where_that_saves_bits():
+    """Two channels: symbols of the first are large in the upper half of the map, those of the other are alike everywhere."""
+    rng = np.random.default_rng(0)
+    symbols = rng.poisson(0.5, (300, 2, 4, 4))
+    symbols[:, 0, :2] = 8 * rng.integers(0, 2, (300, 2, 4))
+    rows = np.arange(2 * 16).reshape(2, 4, 4)
+    choices = _choices(symbols, np.zeros(symbols.shape, np.int64), 1, rows).reshape(2, 4, 4)
+    assert len(set(choices[0, :2].ravel())) == 1 and len(set(choices[1].ravel())) == 1
+    assert set(choices[0, 2:].ravel()) == set(choices[1].ravel()) != set(choices[0, :2].ravel())
+    table = FrequencyTable.from_symbols(symbols, 1.0, "context")
+    assert table.index.shape == (2, 4, 4) and table.cross_entropy(symbols[:50]) < \
+        FrequencyTable.from_symbols(symbols, 1.0, "channel").cross_entropy(symbols[:50])
 
 
 def test_of_too_many_symbols_those_of_evenly_spread_images_are_kept(monkeypatch):

@@ -1,15 +1,17 @@
 """Fits contexts to counted symbols: weights that predict a symbol from its neighbours, then distributions that are shared.
 
 The sum of a symbol is its expected size in units: a weighted linear regression for each channel, on its own neighbours and on
-the few earlier channels that tell most at the same place. Symbols of like sums and channels are then put together, by the
-bits that it costs to share a distribution.
+the few earlier channels that tell most at the same place. Symbols of like sums, channels and zones are then put together, by
+the bits that it costs to share a distribution.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from spic.coding.clusters import cluster, prices
+from spic.coding.clusters import ROUNDS, cluster, prices
 from spic.coding.contexts import MAX_CAP, MAX_SUM, Contexts
 from spic.coding.neighbours import MAX_NEIGHBOURS, MAX_WEIGHT, Neighbours, activity
 
@@ -28,6 +30,8 @@ SIGNIFICANT = 10.0
 """An earlier channel is taken if it lowers the squared error by so many variances."""
 ZONES = 4
 """Rows and columns of zones with a bias of their own."""
+ROWS = 120
+"""The most rows of choices: few channels have one for each of several zones, too, many have one each. They fill most of the file."""
 CLASSES = 64
 UNITS = 512
 """Of the sum, for an expected size of 1; fewer where sizes are large."""
@@ -41,12 +45,14 @@ WORTH = 0.5
 """Of a parameter of a distribution: half the logarithm of the number of symbols that it is known by, as in Rissanen's rule."""
 ALONE = 16.0
 """Bits that any distribution must save besides."""
+MOVE = 6.0
+"""Bits that a zone must save by a choice of its own: the name of one of DISTRIBUTIONS."""
 PRIOR = 4.0
 """So many symbols, distributed like those of all channels with such a sum, are added before that."""
 
 
 def fit(symbols: np.ndarray, width: int, signed: bool = False) -> tuple[np.ndarray, np.ndarray, Contexts]:
-    """Symbols int32 [n, C, h, w] → (counts int64 [distributions, width], index int32 [C, 1, 1], contexts).
+    """Symbols int32 [n, C, h, w] → (counts int64 [distributions, width], index int32 [C, a, b], contexts).
 
     Symbols are as they are coded; those of `width` and more are not counted. signed: they have a sign."""
     sizes = np.minimum(activity(symbols, int(signed)), MAX_CAP).astype(np.float32)
@@ -59,13 +65,14 @@ def fit(symbols: np.ndarray, width: int, signed: bool = False) -> tuple[np.ndarr
     sums = (_predicted(sizes, weights) + _unzoned(bias, sizes.shape[2:])).astype(np.int32)
     limits = _limits(sums, units)
     classes = np.searchsorted(limits, sums, side="right")
-    choices = _choices(symbols, classes, len(limits) + 1)
-    channels = np.arange(symbols.shape[1]).reshape(-1, 1, 1)
-    chosen = choices[channels, classes].ravel().astype(np.int64)
+    index = _rows(*symbols.shape[1:])
+    rows = _unzoned(index, symbols.shape[2:])
+    choices = _choices(symbols, classes, len(limits) + 1, rows)
+    chosen = choices[rows, classes].ravel().astype(np.int64)
     known = symbols.ravel() < width
     counts = np.bincount(chosen[known] * width + symbols.ravel()[known], minlength=(choices.max() + 1) * width).reshape(-1, width)
     contexts = Contexts(MAX_CAP, limits.astype(np.int32), choices.astype(np.int32), bias, neighbours)
-    return counts, channels.astype(np.int32), contexts
+    return counts, index, contexts
 
 
 def _shifted(planes: np.ndarray, row: int, column: int) -> np.ndarray:
@@ -191,13 +198,43 @@ def _limits(sums: np.ndarray, units: float) -> np.ndarray:
     return np.unique(np.clip(np.round(np.concatenate([even, equal])), 1, MAX_SUM).astype(np.int64))
 
 
-def _choices(symbols: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:
-    """The distribution of each channel's classes, int [C, count]: at most DISTRIBUTIONS."""
+def _rows(channels: int, height: int, width: int) -> np.ndarray:
+    """The row of choices of each channel's zones, int32 [C, a, b]."""
+    zones = max(1, min(ZONES, math.isqrt(ROWS // channels)))
+    shape = channels, min(height, zones), min(width, zones)
+    return np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
+
+
+def _choices(symbols: np.ndarray, classes: np.ndarray, count: int, rows: np.ndarray) -> np.ndarray:
+    """The distribution of each row's classes, int [rows, count]: at most DISTRIBUTIONS. rows: of each place, [C, h, w]; as many
+    of each channel."""
     folded = np.where(symbols < EXACT, symbols, EXACT - 6 + np.frexp(symbols.astype(np.float64))[1])
-    width, channels = int(folded.max()) + 1, symbols.shape[1]
-    cells = np.arange(channels).reshape(-1, 1, 1) * count + classes
-    counts = np.bincount((cells * width + folded).ravel(), minlength=channels * count * width)
-    counts = counts.reshape(channels, count, width).astype(np.float64)
+    width, channels, several = int(folded.max()) + 1, symbols.shape[1], int(rows.max()) + 1
+    cells = rows * count + classes
+    counts = np.bincount((cells * width + folded).ravel(), minlength=several * count * width)
+    counts = counts.reshape(channels, -1, count, width).astype(np.float64)
+    together = _of_channels(counts.sum(axis=1))
+    if several == channels:
+        return together
+    choices = np.repeat(together[:, None], several // channels, axis=1)
+    return _moved(choices.ravel(), counts.reshape(-1, width)).reshape(several, count)
+
+
+def _moved(choices: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Each row of counts chooses another of the distributions where that saves more than it costs to say so."""
+    for _ in range(ROUNDS):
+        bits = counts @ prices(counts, choices)
+        cheapest, rows = bits.argmin(axis=1), np.arange(len(counts))
+        better = bits[rows, choices] - bits[rows, cheapest] > MOVE
+        if not better.any():
+            break
+        choices = np.where(better, cheapest, choices)
+    return choices
+
+
+def _of_channels(counts: np.ndarray) -> np.ndarray:
+    """The distribution of each channel's classes, int [C, count], from their counts [C, count, symbols]."""
+    channels, count, width = counts.shape
     seen = counts.any(axis=2)
     everywhere = counts.sum(axis=0) + 1e-3 * counts.sum(axis=(0, 1))
     likely = counts + PRIOR * everywhere / np.maximum(everywhere.sum(axis=1, keepdims=True), 1e-9)
