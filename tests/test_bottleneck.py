@@ -110,17 +110,17 @@ def test_a_folded_topology_is_the_same_function_of_all_its_layers(form):
     unit, feature = make_bottleneck((16, 9, 9), 4, 3, form=form, activation="none"), torch.randn(8, 16, 9, 9).relu()
     for _ in range(20):
         unit.train()(feature)
-    halves = [(half, given, half.eval()(given).detach()) for half, given in ((unit.encoder, feature),
+    halves = [(half, x, half.eval()(x).detach()) for half, x in ((unit.encoder, feature),
                                                                              (unit.decoder, torch.randn(8, 4, 3, 3).relu()))]
-    for half, given, expected in halves:
+    for half, x, expected in halves:
         assert expected.std() > 0.01
-        torch.testing.assert_close(fold_batch_norm(half)(given), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fold_batch_norm(half)(x), expected, rtol=1e-4, atol=1e-5)
         assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in half.modules())
         for name, part in [*half.named_children()]:
             if getattr(part, "weight", None) is not None:
                 weight = part.weight.clone()
                 part.weight.data.zero_()
-                assert not torch.allclose(half(given), expected, atol=1e-3), f"{name} has no effect"
+                assert not torch.allclose(half(x), expected, atol=1e-3), f"{name} has no effect"
                 part.weight.data.copy_(weight)
 
 

@@ -118,7 +118,8 @@ def test_unlabelled_pictures_and_a_network_of_ones_own_become_a_point_that_val_c
 def test_another_topology_is_trained_measured_and_counted_anew(train, photos, tmp_path, monkeypatch, form, where):
     """The second point starts from the first one's file; val and recount build the form that dict.yaml names."""
     monkeypatch.setenv("SPIC_CACHE", str(tmp_path / "cache"))
-    assert train(photos, "--form", form, "--lambda", "1", "5", "--processes", "1", "--tables", "channel", **where)[0] == 0
+    more = ("--form", form, "--lambda", "1", "5", "--step", "0.02", "--processes", "1", "--tables", "channel")
+    assert train(photos, *more, **where)[0] == 0
     points, listed = points_of(tmp_path / "out"), ["--task", "classification", "--benchmark", "own", "--split_point", "US1"]
     assert [point.form for point in points.values()] == [form, form]
     before = load_table(points[0].with_tables("channel"))

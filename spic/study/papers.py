@@ -1,4 +1,4 @@
-"""The claims of the CVPR paper that need rivals, peaks, a teacher's layers or other bottlenecks; each rule stood here before its numbers.
+"""The CVPR paper's claims about rivals, peaks, a teacher's layers and topologies; each rule stood here before its numbers.
 
 Rates are compared at the smallest drop under the uncompressed network that a split point reaches, of one, two and five
 points. Intervals are over pictures (spic/curves/bootstrap.py); where methods of training are compared, seeds decide.
