@@ -45,7 +45,7 @@ def make_half(network: str, after: str, channels: int, form: str):
     import torch
     from torch import nn
 
-    from spic.bottleneck import SEPARABLE, make_bottleneck
+    from spic.bottleneck import CLOSED, make_bottleneck
     from spic.export.models import Symbols
     from spic.networks import zoo
     from spic.networks.cut import cut, single
@@ -56,7 +56,7 @@ def make_half(network: str, after: str, channels: int, form: str):
     example = torch.randn(1, 3, *entry.preparation.image_size, generator=torch.Generator().manual_seed(0))
     front, _, frontier = cut(entry.build(weights="random").requires_grad_(False), after, example)
     shape = single(frontier).shape
-    stride = default_stride(shape) if form == SEPARABLE else 1
+    stride = 1 if form in CLOSED else default_stride(shape)
     encoder = make_bottleneck(shape, channels, stride, form=form).eval().requires_grad_(False).encoder
     ready = (fold_batch_norm(part).to(memory_format=torch.channels_last) for part in (front, encoder))
     front, encoder = ready

@@ -5,6 +5,14 @@ The published form, "separable", gives no negative number:
     encoder: depthwise 3x3 stride s -> BN -> ReLU -> 1x1 to `channels` -> BN -> ReLU        (then quantised, coded)
     decoder: 1x1 transposed -> BN -> ReLU -> depthwise transposed k x k stride s -> BN -> last activation
 
+Three more topologies, which the CVPR paper compares it with (Table 3), give none either. "conv" is one full convolution:
+
+    encoder: 3x3 stride s to `channels` -> BN -> ReLU
+    decoder: transposed k x k stride s -> BN -> last activation
+
+"separable2" and "conv2" have a second layer of the same kind, `channels` to `channels`, 3x3 of stride 1, behind the
+encoder's and mirrored before the decoder's. The paper does not say what its second layer is; this is a reading.
+
 The form "linear" has a closed solution (spic.training.closed), and gives numbers of any sign; "rectified" is the same with
 a ReLU behind the encoder, so that what is small is not sent at all:
 
@@ -20,6 +28,7 @@ Source: Ahuja et al., CVPR 2023; Datta et al., ICPR 2022; the published geometry
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -29,13 +38,16 @@ from torch.nn import functional as F
 from spic.errors import SpicError
 
 ACTIVATIONS = ("relu", "none")
-SEPARABLE, LINEAR, RECTIFIED = FORMS = ("separable", "linear", "rectified")
+SEPARABLE, SEPARABLE2, CONV, CONV2 = TOPOLOGIES = ("separable", "separable2", "conv", "conv2")
+LINEAR, RECTIFIED = CLOSED = ("linear", "rectified")
+"""The forms that have a closed solution."""
+FORMS = (*TOPOLOGIES, *CLOSED)
 MAX_CHANNELS = 1 << 16
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes and paddings of a bottleneck's depthwise convolutions.
+    """Sizes and paddings of a bottleneck's convolutions with the stride.
 
     encoder: kernel and padding. decoder: stride -> (kernel, padding). exact: the decoder's answer is cut, or its edge
     repeated, to the front's size; the published classification runs on what comes (S3: 15x15 or 17x17 for 14x14).
@@ -104,54 +116,91 @@ class Planes:
         return planes.permute(0, 2, 3, 1) if self.channels_last else planes
 
 
-class Encoder(nn.Module):
+Layer = dict[str, nn.Conv2d | nn.ConvTranspose2d]
+"""Name -> convolution, in order of use; BatchNorm and an activation follow each."""
+
+
+def _full(kind: type, incoming: int, outgoing: int, *geometry) -> Layer:
+    """One convolution of all channels."""
+    return {"conv": kind(incoming, outgoing, *geometry, bias=False)}
+
+
+def _separable(kind: type, incoming: int, outgoing: int, *geometry) -> Layer:
+    """In the plane and then across channels; transposed ones the other way round."""
+    if kind is nn.ConvTranspose2d:
+        return {"pointwise": kind(incoming, outgoing, 1, bias=False),
+                "depthwise": kind(outgoing, outgoing, *geometry, groups=outgoing, bias=False)}
+    return {"depthwise": kind(incoming, incoming, *geometry, groups=incoming, bias=False),
+            "pointwise": kind(incoming, outgoing, 1, bias=False)}
+
+
+_LAYERS: dict[str, tuple[Callable[..., Layer], int]] = {
+    SEPARABLE: (_separable, 1), SEPARABLE2: (_separable, 2), CONV: (_full, 1), CONV2: (_full, 2)}
+"""Topology -> its layers' kind and number."""
+
+
+def _inner(form: str, kind: type, channels: int, geometry: Geometry) -> Layer:
+    """The layers between the one with the stride and what is coded: they keep channels, rows and columns."""
+    layer, count = _LAYERS[form]
+    kernel = geometry.encoder[0]
+    return {f"{name}{number}": convolution for number in range(2, count + 1)
+            for name, convolution in layer(kind, channels, channels, kernel, 1, kernel // 2).items()}
+
+
+class _Layers(nn.Module):
+    """Convolutions, each followed by a BatchNorm: ``depthwise``, ``norm1``, ``pointwise``, ``norm2``."""
+
+    def __init__(self, planes: Planes, layers: Layer):
+        super().__init__()
+        self.planes, self._names = planes, tuple(layers)
+        for number, (name, convolution) in enumerate(layers.items(), 1):
+            self.add_module(name, convolution)
+            self.add_module(f"norm{number}", nn.BatchNorm2d(convolution.out_channels))
+
+    def _pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each convolution and its norm, in order of use; looked up anew, because folding puts others in their places."""
+        return [(getattr(self, name), getattr(self, f"norm{number}")) for number, name in enumerate(self._names, 1)]
+
+
+class Encoder(_Layers):
     """Feature -> non-negative [B, channels, h, w]."""
 
     signed = False
     scaled = False  # its weights are of the size that layers begin with
 
-    def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry):
-        super().__init__()
-        incoming, (kernel, padding) = planes.plane[0], geometry.encoder
-        self.planes, self.stride = planes, stride
-        self.depthwise = nn.Conv2d(incoming, incoming, kernel, stride, padding, groups=incoming, bias=False)
-        self.norm1 = nn.BatchNorm2d(incoming)
-        self.pointwise = nn.Conv2d(incoming, channels, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels)
+    def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry, form: str = SEPARABLE):
+        first = _LAYERS[form][0](nn.Conv2d, planes.plane[0], channels, geometry.encoder[0], stride, geometry.encoder[1])
+        super().__init__(planes, first | _inner(form, nn.Conv2d, channels, geometry))
+        self.stride, self.channels, self._geometry = stride, channels, geometry.encoder
 
     def forward(self, feature: Tensor) -> Tensor:
-        x = self.norm1(self.depthwise(self.planes.open(feature))).relu()
-        return self.norm2(self.pointwise(x)).relu()
-
-    @property
-    def channels(self) -> int:
-        """That are coded."""
-        return self.pointwise.out_channels
+        x = self.planes.open(feature)
+        for convolution, norm in self._pairs():
+            x = norm(convolution(x)).relu()
+        return x
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, h, w) of what is coded for one image."""
-        kernel, stride, padding = (getattr(self.depthwise, name)[0] for name in ("kernel_size", "stride", "padding"))
-        sides = ((side + 2 * padding - kernel) // stride + 1 for side in self.planes.plane[1:])
-        return (self.pointwise.out_channels, *sides)
+        kernel, padding = self._geometry
+        return (self.channels, *((side + 2 * padding - kernel) // self.stride + 1 for side in self.planes.plane[1:]))
 
 
-class Decoder(nn.Module):
+class Decoder(_Layers):
     """Dequantised feature [B, channels, h, w] -> the feature for the back of the network."""
 
-    def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry, activation: str):
-        super().__init__()
-        outgoing, (kernel, padding) = planes.plane[0], geometry.decoder[stride]
-        self.planes, self.exact, self.activation = planes, geometry.exact, activation
+    def __init__(self, planes: Planes, channels: int, stride: int, geometry: Geometry, activation: str, form: str = SEPARABLE):
+        kernel, padding = geometry.decoder[stride]
         rest = _missing(planes.plane[1:], stride) if geometry.derived else 0
-        self.pointwise = nn.ConvTranspose2d(channels, outgoing, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outgoing)
-        self.depthwise = nn.ConvTranspose2d(outgoing, outgoing, kernel, stride, padding, rest, groups=outgoing, bias=False)
-        self.norm2 = nn.BatchNorm2d(outgoing)
+        last = _LAYERS[form][0](nn.ConvTranspose2d, channels, planes.plane[0], kernel, stride, padding, rest)
+        super().__init__(planes, _inner(form, nn.ConvTranspose2d, channels, geometry) | last)
+        self.exact, self.activation = geometry.exact, activation
 
     def forward(self, y: Tensor) -> Tensor:
-        y = self.norm1(self.pointwise(y)).relu()
-        y = self.norm2(self.depthwise(y))
+        *inner, (convolution, norm) = self._pairs()
+        for before, its_norm in inner:
+            y = its_norm(before(y)).relu()
+        y = norm(convolution(y))
         return y.relu() if self.activation == "relu" else y
 
     def place(self, decoded: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
@@ -267,7 +316,7 @@ def make_bottleneck(shape: tuple[int, ...], channels: int, stride: int, geometry
 
     shape: of the feature of one image: (C, H, W), (H, W, C), tokens (N, D) or a vector (D,). geometry: a published one;
     None derives it from the stride. activation: "relu", or "none" for features with negative values. image_size: (H, W)
-    of the network's input, by which (H, W, C) is told from (C, H, W). form: one of FORMS; only a separable one has a geometry.
+    of the network's input, by which (H, W, C) is told from (C, H, W). form: one of FORMS; a closed one has no geometry.
     """
     if form not in FORMS:
         raise SpicError(f"unknown form of bottlenecks {form!r}, choose from {', '.join(FORMS)}")
@@ -277,10 +326,11 @@ def make_bottleneck(shape: tuple[int, ...], channels: int, stride: int, geometry
         raise SpicError(f"{channels} channels: a bottleneck has 1 to {MAX_CHANNELS}")
     planes = Planes(tuple(shape), is_channels_last(tuple(shape), image_size))
     geometry = _geometry(shape, stride, geometry)
-    if form != SEPARABLE:
+    if form in CLOSED:
         return Bottleneck(LinearEncoder(planes, channels, stride, form == RECTIFIED),
                           LinearDecoder(planes, channels, stride, activation))
-    return Bottleneck(Encoder(planes, channels, stride, geometry), Decoder(planes, channels, stride, geometry, activation))
+    return Bottleneck(Encoder(planes, channels, stride, geometry, form),
+                      Decoder(planes, channels, stride, geometry, activation, form))
 
 
 def _geometry(shape: tuple[int, ...], stride: int, geometry: Geometry | None) -> Geometry:

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spic.benchmarks import PUBLISHED, find
-from spic.bottleneck import PUBLISHED_LATE, PUBLISHED_PIXELS, is_channels_last, last_activation, make_bottleneck
+from spic.bottleneck import (CONV, CONV2, FORMS, PUBLISHED_LATE, PUBLISHED_PIXELS, SEPARABLE, SEPARABLE2, TOPOLOGIES,
+                             is_channels_last, last_activation, make_bottleneck)
 from spic.errors import SpicError
+from spic.networks.cost import cost
+from spic.networks.fold import fold_batch_norm
+from spic.networks.weights import parameters_of
 from spic.points import load_points
 from spic.published.checkpoints import read_checkpoint
 from spic.published.layout import Artefact, published_points
@@ -64,14 +68,60 @@ SHAPES = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(SHAPES, st.integers(1, 9), st.integers(1, 3), st.sampled_from(["relu", "none"]))
-def test_any_feature_comes_back_in_its_own_shape(shape, stride, channels, activation):
-    unit = make_bottleneck(shape, channels, stride if len(shape) == 3 else 1, activation=activation).eval()
+@given(SHAPES, st.integers(1, 9), st.integers(1, 3), st.sampled_from(["relu", "none"]), st.sampled_from(TOPOLOGIES))
+def test_any_feature_comes_back_in_its_own_shape(shape, stride, channels, activation, form):
+    unit = make_bottleneck(shape, channels, stride if len(shape) == 3 else 1, activation=activation, form=form).eval()
     feature = torch.randn(2, *shape)
     symbols = unit.encoder(feature)
-    assert tuple(symbols.shape[1:]) == unit.encoder.shape
+    assert tuple(symbols.shape[1:]) == unit.encoder.shape and symbols.min() >= 0
     assert unit(feature).shape == feature.shape
     assert unit.decoder(symbols).shape[-2:] == unit.decoder.planes.plane[1:], "a derived decoder gives that size by itself"
+
+
+@pytest.mark.parametrize("form, millions", [(CONV, 4.72), (SEPARABLE, 0.57), (CONV2, 5.02), (SEPARABLE2, 0.61)])
+def test_parameters_of_the_topologies(form, millions):
+    """Table 3 of the paper has 4.72 M and 0.57 M for one layer; its two layers, 5.58 M and 0.58 M, are not what we make of them."""
+    with torch.device("meta"):
+        unit = make_bottleneck((2048, 7, 7), 128, 2, PUBLISHED_LATE, form=form)
+    count = sum(parameter.numel() for parameter in unit.parameters())
+    assert round(count / 1e6, 2) == millions and parameters_of(unit.state_dict()) == count
+
+
+@pytest.mark.parametrize("form, encoder, decoder", [
+    (SEPARABLE, ["depthwise (16, 1, 3, 3)", "pointwise (4, 16, 1, 1)"], ["pointwise (4, 16, 1, 1)", "depthwise (16, 1, 3, 3)"]),
+    (CONV, ["conv (4, 16, 3, 3)"], ["conv (4, 16, 3, 3)"]),
+    (CONV2, ["conv (4, 16, 3, 3)", "conv2 (4, 4, 3, 3)"], ["conv2 (4, 4, 3, 3)", "conv (4, 16, 3, 3)"]),
+    (SEPARABLE2, ["depthwise (16, 1, 3, 3)", "pointwise (4, 16, 1, 1)", "depthwise2 (4, 1, 3, 3)", "pointwise2 (4, 4, 1, 1)"],
+     ["pointwise2 (4, 4, 1, 1)", "depthwise2 (4, 1, 3, 3)", "pointwise (4, 16, 1, 1)", "depthwise (16, 1, 3, 3)"])])
+def test_layers_of_the_topologies_and_what_they_cost(form, encoder, decoder):
+    """Names that files hold, in order of use; on 7 x 7, stride 2, each convolution of the encoder gives 4 x 4 cells."""
+    unit = make_bottleneck((16, 7, 7), 4, 2, PUBLISHED_LATE, form=form)
+    for half, layers in ((unit.encoder, encoder), (unit.decoder, decoder)):
+        told = [f"{name} {tuple(part.weight.shape)}" for name, part in half.named_children() if not name.startswith("norm")]
+        assert told == layers and {name for name, _ in half.named_children() if name.startswith("norm")} == {
+            f"norm{number + 1}" for number in range(len(layers))}
+    weights = sum(part.weight.numel() for name, part in unit.encoder.named_children() if not name.startswith("norm"))
+    assert cost(unit.encoder, (7, 7), 16)["macs"] == 16 * weights
+
+
+@pytest.mark.parametrize("form", TOPOLOGIES)
+def test_a_folded_topology_is_the_same_function_of_all_its_layers(form):
+    torch.manual_seed(0)
+    unit, feature = make_bottleneck((16, 9, 9), 4, 3, form=form, activation="none"), torch.randn(8, 16, 9, 9).relu()
+    for _ in range(20):
+        unit.train()(feature)
+    halves = [(half, x, half.eval()(x).detach()) for half, x in ((unit.encoder, feature),
+                                                                             (unit.decoder, torch.randn(8, 4, 3, 3).relu()))]
+    for half, x, expected in halves:
+        assert expected.std() > 0.01
+        torch.testing.assert_close(fold_batch_norm(half)(x), expected, rtol=1e-4, atol=1e-5)
+        assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in half.modules())
+        for name, part in [*half.named_children()]:
+            if getattr(part, "weight", None) is not None:
+                weight = part.weight.clone()
+                part.weight.data.zero_()
+                assert not torch.allclose(half(x), expected, atol=1e-3), f"{name} has no effect"
+                part.weight.data.copy_(weight)
 
 
 def test_channels_last_is_told_by_the_size_of_the_image():
@@ -100,6 +150,7 @@ def test_what_is_coded_is_never_negative():
     (((1, 2, 3, 4), 4, 1), "no bottleneck is defined for a feature of shape"),
     (((16, 7, 7), 100_000_000, 1), "100000000 channels"),
     (((16, 7, 7), 4, 1, None, "tanh"), "unknown activation 'tanh', choose from relu, none"),
+    (((16, 7, 7), 4, 1, None, "relu", None, "conv3"), f"unknown form of bottlenecks 'conv3', choose from {', '.join(FORMS)}"),
 ])
 def test_what_cannot_be_built_is_one_clear_line(arguments, message):
     with pytest.raises(SpicError, match=message):

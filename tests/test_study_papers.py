@@ -1,20 +1,24 @@
 """The papers' claims about rivals, peaks and layers: rules on known curves, with and without rows of the pictures."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from safetensors.torch import save
 from test_curves_bootstrap import hits, with_rows
 from test_study import CURVE, put, scaled
 
 from curve_cases import record, rival
+from spic.bottleneck import make_bottleneck
 from spic.curves import summaries
 from spic.curves.comparison import compare
 from spic.files import sha256, write_whole
 from spic.record import Results, write_record
 from spic.study import evaluation, papers
-from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN
+from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
 from spic.study.measured import Measured, sets
+from spic.training.tables import half_state
 
 
 @pytest.fixture
@@ -126,9 +130,46 @@ def test_layers_are_compared_with_their_neighbours(tmp_path, gains, verdict):
     assert finding.verdict == verdict and "fc against layer4.1" in finding.sentence
 
 
+@pytest.mark.parametrize("factors, verdict", [
+    ({"conv": (2, 1.5, 3), "conv2": (4, 4, 4), "separable2": (1, 1, 1)}, HOLDS),
+    ({"conv": (2, 1.5, 3), "conv2": (4, 4, 4), "separable2": (0.9, 0.8, 0.7)}, PART),
+    ({"conv": (0.9, 0.8, 0.7), "conv2": (0.5, 0.5, 0.5), "separable2": (0.9, 0.8, 0.7)}, FAILS),
+    ({"conv": (2, 0.9, 2), "conv2": (2, 0.9, 2), "separable2": (0.9, 2, 1)}, OPEN),
+    ({"conv": (2, 2), "conv2": (2, 2), "separable2": (2, 2)}, OPEN),
+    ({"conv": (2, 2, 2), "conv2": (2, 2, 2)}, PART)])
+def test_topologies_are_compared_with_the_published_one(tmp_path, factors, verdict):
+    """Of one that was not trained nothing is known."""
+    mine = Measured(tmp_path, "mine", "classification")
+    for seed in range(3):
+        put(mine.runs, "trained", "rans-shared", "S1 table", CURVE, seed=seed)
+    for form, scales in factors.items():
+        for seed, scale in enumerate(scales):
+            put(mine.runs, "trained", "rans-shared", f"S1 table+{form}", scaled(scale, -0.5), seed=seed)
+    finding = papers.topologies(mine)
+    rows = {row["topology"]: row for row in finding.tables[0]}
+    assert finding.verdict == verdict and list(rows) == ["separable", "separable2", "conv", "conv2"]
+    assert rows["separable"]["accuracy at the most bits (%)"] == "91.00 ± 0.00 (n=3)"
+    assert rows["conv"]["accuracy at the most bits (%)"].startswith("90.50 ± 0.00")
+    assert rows["conv"]["the paper's"].endswith("4.72 M parameters")
+
+
+def test_parameters_are_those_of_the_trained_files(tmp_path):
+    mine = Measured(tmp_path, "mine", "classification")
+    put(mine.runs, "trained", "rans-shared", "S1 table", CURVE, seed=0)
+    put(mine.runs, "trained", "rans-shared", "S1 table+conv", CURVE, seed=0)
+    (mine.root / "trials.json").write_text(json.dumps({"classification/mine/S1/7": {"estimator": "table+conv", "seed": 0}}))
+    assert mine.parameters("S1 table+conv") is None
+    file = mine.root / "Weights/mine/S1/classification_7.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(save(half_state(make_bottleneck((16, 7, 7), 4, 2, form="conv"))))
+    found = {row["topology"]: row["parameters"] for row in papers.topologies(mine).tables[0]}
+    assert found["conv"] == f"{2 * 16 * 4 * 9 + 2 * 4 + 2 * 16:,}" and found["separable"] == "not measured yet"
+
+
 def test_nothing_measured_is_said(tmp_path):
     mine = Measured(tmp_path, "mine", "classification", tmp_path)
-    assert {claim(mine).verdict for claim in (papers.headline, papers.unlabelled, papers.above, papers.peak, papers.matching)} == {ABSENT}
+    assert {claim(mine).verdict for claim in (papers.headline, papers.unlabelled, papers.above, papers.peak, papers.matching,
+                                          papers.topologies)} == {ABSENT}
 
 
 def test_a_figure_s_csv_is_enough_to_be_reported(mine):

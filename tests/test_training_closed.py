@@ -188,6 +188,7 @@ def test_a_training_starts_from_the_closed_form(files, tmp_path, monkeypatch):
     (("--steps", "0", "--lambda", "3"), "--lambda: nothing is trained with --steps 0"),
     (("--steps", "0", "--lr", "0.1"), "--lr: nothing is trained with --steps 0"),
     (("--steps", "0", "--form", "separable"), "only the forms linear and rectified have a closed solution"),
+    (("--steps", "0", "--form", "conv2"), "a conv2 bottleneck needs steps"),
     (("--steps", "0", "--step", "1", "0"), "--step 0.0: must be a number above 0"),
     (("--steps", "0", "--channels", "17"), "17 channels, but there are 16 directions"),
     (("--steps", "0", "--form", "rectified", "--cut", "0"), "behind this cut more follows than one linear layer"),

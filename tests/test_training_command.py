@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from spic import val
 from spic.coding.counting import KINDS
 from spic.networks import zoo
 from spic.networks.weights import fingerprint
 from spic.parts import load_table, trained_behind
 from spic.points import load_points
-from spic.training import curve
+from spic.training import curve, recount
 from spic.training.command import main
 from spic.training.fit import History
 from spic.training.outcome import still_falling
@@ -111,6 +112,24 @@ def test_unlabelled_pictures_and_a_network_of_ones_own_become_a_point_that_val_c
     for kind in KINDS:
         assert load_table(point.with_tables(kind)).counts == load_table(point).counts
     assert f"--points {tmp_path / 'out' / 'dict.yaml'} --benchmark own --split_point US1 --compress_factor 0" in out
+
+
+@pytest.mark.parametrize("form, where", [("conv2", {}), ("separable2", {}), ("conv", {"function": "tokens", "cut": "4"})])
+def test_another_topology_is_trained_measured_and_counted_anew(train, photos, tmp_path, monkeypatch, form, where):
+    """The second point starts from the first one's file; val and recount build the form that dict.yaml names."""
+    monkeypatch.setenv("SPIC_CACHE", str(tmp_path / "cache"))
+    more = ("--form", form, "--lambda", "1", "5", "--step", "0.02", "--processes", "1", "--tables", "channel")
+    assert train(photos, *more, **where)[0] == 0
+    points, listed = points_of(tmp_path / "out"), ["--task", "classification", "--benchmark", "own", "--split_point", "US1"]
+    assert [point.form for point in points.values()] == [form, form]
+    before = load_table(points[0].with_tables("channel"))
+    catalogue = ["--points", str(tmp_path / "out" / "dict.yaml"), "--compress_factor", "all"]
+    assert recount.main([*listed, *catalogue, "--data", str(photos), "--tables", "channel", "--force"]) == 0
+    assert load_table(points[0].with_tables("channel")).digest == before.digest
+    assert val.main("classification", [*listed[2:], *catalogue, "--data", str(photos), "--coder", "rans", "--tables", "channel",
+                                       "--workers", "0", "--output", str(tmp_path / "records")]) == 0
+    records = [json.loads(file.read_text()) for file in sorted((tmp_path / "records").glob("*.json"))]
+    assert len(records) == 2 and all(record["images"] == 12 and record["bpp"] > 0 for record in records)
 
 
 def test_the_weights_say_which_network_and_size_they_were_trained_behind(train, photos, tmp_path):

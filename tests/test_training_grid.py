@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from spic.bottleneck import PUBLISHED_LATE, make_bottleneck
+from spic.bottleneck import FORMS, PUBLISHED_LATE, make_bottleneck
 from spic.coding.counting import KINDS
 from spic.errors import SpicError
 from spic.parts import load_table
@@ -105,6 +105,7 @@ def test_names_say_whether_labels_are_needed(split_point, distortion):
 def test_geometry_suits_the_feature():
     assert [default_stride(shape) for shape in [(64, 14, 14), (197, 768), (512,)]] == [2, 1, 1]
     assert [default_channels(c) for c in (2048, 160, 40, 6)] == [64, 20, 8, 6]
+    assert [default_channels(2048, form) for form in FORMS] == [64, 64, 64, 64, 128, 2048]
 
 
 def test_a_written_point_loads_checked_and_its_table_counts_the_symbols(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from safetensors import safe_open
 from torch import nn
 
 from spic.errors import SpicError, reason
+
+_OBSERVED = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def read_state_dict(path: Path, wanted: set[str] | None = None) -> dict[str, torch.Tensor]:
@@ -54,6 +57,11 @@ def load_strictly(module: nn.Module, state: dict, path: Path) -> None:
         problems = [f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
                     for what, keys in (("missing", missing), ("unexpected", foreign), ("of another shape", shapes)) if keys]
         raise SpicError(f"{path}: these weights do not fit the network ({'; '.join(problems)})") from None
+
+
+def parameters_of(state: Mapping[str, torch.Tensor]) -> int:
+    """How many numbers of a state dict are learned: all but those that BatchNorm observes."""
+    return sum(value.numel() for name, value in state.items() if not name.endswith(_OBSERVED))
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spic.bottleneck import make_bottleneck
 from spic.errors import SpicError, reason
+from spic.networks.weights import parameters_of
 from spic.points import OperatingPoint
 from spic.published.layout import geometry
 
@@ -24,7 +25,6 @@ _ROLES = {
     "conv2_4": "decoder.pointwise", "bn4_1": "decoder.norm1", "conv2_5": "decoder.depthwise", "bn5_1": "decoder.norm2",
 }
 _ESTIMATOR = ("priorEncoder", "priorDecoder", "bitEstimator_z")
-_OBSERVED = ("running_mean", "running_var", "num_batches_tracked")
 _MOST_CHANNELS = 4096  # that come out of a front
 _INITIAL_BIAS = 0.01  # of the estimator's convolutions, before weight decay
 
@@ -61,7 +61,7 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Of encoder and decoder, without what BatchNorm observes."""
-        return sum(value.numel() for name, value in self.state.items() if not name.endswith(_OBSERVED))
+        return parameters_of(self.state)
 
     @property
     def content(self) -> str:

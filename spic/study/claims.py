@@ -11,12 +11,14 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from spic.bottleneck import SEPARABLE
 from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_text
 from spic.curves.comparison import OURS as OURS_KIND
 from spic.curves.comparison import Comparison, Curve
 from spic.record import Record
 from spic.study.evaluation import CHOSEN, parts_of
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
+from spic.study.plan import form_of
 
 HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
 ENOUGH_SEEDS = 3
@@ -155,7 +157,8 @@ def estimators(measured: Measured) -> Finding:
     """Does training with the papers' estimator need fewer bits than with the heuristic, at equal accuracy?"""
     rows, verdicts, parts = [], [], []
     for split_point, names in measured.estimators.items():
-        for name in names if HEURISTIC in names and len(names) > 1 else []:
+        compared = [name for name in names if form_of(name) == SEPARABLE]
+        for name in compared if HEURISTIC in names and len(compared) > 1 else []:
             deltas = seed_deltas(measured, bd_rate, f"{split_point} {HEURISTIC}", f"{split_point} {name}")
             spread = spread_of(deltas)
             verdict = judged_over_seeds(spread, lambda percent: percent < 0) if name != HEURISTIC else ""

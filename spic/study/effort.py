@@ -89,10 +89,10 @@ def timed(work: Callable, clock: Callable[[], float] = time.perf_counter) -> tup
 
 
 def one_per_geometry(points: list[OperatingPoint]) -> list[OperatingPoint]:
-    """Points of one split point, stride and number of channels cost the same: the first of them."""
+    """Points of one split point, form, stride and number of channels cost the same: the first of them."""
     first: dict[tuple, OperatingPoint] = {}
     for point in points:
-        first.setdefault((point.split_point, point.stride, point.channels), point)
+        first.setdefault((point.split_point, point.form, point.stride, point.channels), point)
     return list(first.values())
 
 

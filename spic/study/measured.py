@@ -15,10 +15,12 @@ from spic.curves.comparison import Comparison, Curve, read
 from spic.curves.redraw import read_csv
 from spic.curves.samples import Rows
 from spic.errors import SpicError
+from spic.networks.weights import parameters_of, read_state_dict
 from spic.study import effort, plan
 from spic.study.evaluation import curves, effort_file, records, rivals_folder
 from spic.study.train import folder, logs
 from spic.tasks import Score
+from spic.training.tables import file_names
 
 PUBLISHED_VARIANT, MAIN_VARIANT = "huffman-shared", "rans-shared"
 
@@ -123,6 +125,15 @@ class Measured:
             if task == self.task and log.exists():
                 lines[split_point, what["estimator"]].append(_summed(log))
         return lines
+
+    def parameters(self, name: str) -> int | None:
+        """Of the bottlenecks of a trained curve, such as ``S1 table+conv``; None where none of their files is here."""
+        for trial, what in plan.read_notes(self.root).items():
+            task, _, split_point, _ = key = trial.split("/")
+            file = self.root / file_names(*key)["weights"]
+            if (task, f"{split_point} {what['estimator']}") == (self.task, name) and file.exists():
+                return parameters_of(read_state_dict(file))
+        return None
 
     def effort(self) -> effort.Effort | None:
         path = effort_file(self.root, self.task)

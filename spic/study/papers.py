@@ -1,4 +1,4 @@
-"""The claims of the CVPR paper that need rivals, peaks, or a teacher's layers; each rule stood here before its numbers.
+"""The CVPR paper's claims about rivals, peaks, a teacher's layers and topologies; each rule stood here before its numbers.
 
 Rates are compared at the smallest drop under the uncompressed network that a split point reaches, of one, two and five
 points. Intervals are over pictures (spic/curves/bootstrap.py); where methods of training are compared, seeds decide.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from spic.bottleneck import SEPARABLE
 from spic.curves import factors
-from spic.curves.bjontegaard import bd_accuracy
+from spic.curves.bjontegaard import bd_accuracy, bd_rate
 from spic.curves.bootstrap import Bootstrap, Interval, interval
 from spic.curves.comparison import ANSWER, OURS, Comparison, Curve, Point
 from spic.points import supervised
@@ -20,6 +21,12 @@ from spic.study.measured import Measured, Spread
 
 LAYERS = ("fc", "avgpool", "layer4.2", "layer4.1", "layer4.0")
 """Of the network, that a bottleneck trained without labels is matched at; the paper's order, best first."""
+TABLE_3 = {"separable": "74.91 % at 0.069 bpp, 0.57 M parameters", "separable2": "74.58 % at 0.068 bpp, 0.58 M parameters",
+           "conv": "73.37 % at 0.068 bpp, 4.72 M parameters", "conv2": "72.79 % at 0.069 bpp, 5.58 M parameters"}
+"""Topology of a bottleneck -> what Table 3 of the paper says of it, at S1 of classification."""
+TRAININGS = {form: "table" if form == SEPARABLE else f"table+{form}" for form in TABLE_3}
+"""Topology -> the name of its curve in study.yaml."""
+AGAINST = f"BD-rate against {SEPARABLE}"
 
 
 # --- against the rivals --------------------------------------------------------------------------------------------
@@ -170,3 +177,34 @@ def matching(measured: Measured) -> Finding:
 def _matched(layer: str) -> str:
     """Name of a curve in study.yaml: the estimator, and what is matched; the last layer gives the logits."""
     return "table+mae" if layer == LAYERS[0] else f"table+mae@{layer}"
+
+
+# --- what a bottleneck consists of ---------------------------------------------------------------------------------
+
+
+def topologies(measured: Measured) -> Finding:
+    """Does the depthwise-separable layer need at most as many bits as each of the three other topologies, at equal accuracy?"""
+    rows, verdicts = [], []
+    for split_point, names in measured.estimators.items():
+        there = [form for form in TABLE_3 if TRAININGS[form] in names]
+        for form in TABLE_3 if SEPARABLE in there and len(there) > 1 else ():
+            row, verdict = _topology(measured, split_point, form)
+            rows.append(row)
+            verdicts += verdict
+    if not rows:
+        return Finding(ABSENT)
+    return Finding(combined(verdicts), "; ".join(f"{row['split point']} {row['topology']} {row[AGAINST]}" for row in rows
+                                                 if row["verdict"]), (rows,))
+
+
+def _topology(measured: Measured, split_point: str, form: str) -> tuple[dict, list[str]]:
+    """Its row, and its verdict against the published topology, which has none itself."""
+    name = f"{split_point} {TRAININGS[form]}"
+    spread = spread_of(seed_deltas(measured, bd_rate, f"{split_point} {TRAININGS[SEPARABLE]}", name))
+    verdict = [judged_over_seeds(spread, lambda percent: percent >= 0)] if form != SEPARABLE else []
+    tops = Spread(tuple(_top(measured, name, seed) for seed in measured.seeds if measured.curve(name, seed)))
+    parameters = measured.parameters(name)
+    return {"split point": split_point, "topology": form, "parameters": f"{parameters:,}" if parameters else "not measured yet",
+            AGAINST: spread.text("+.1f", " %") if verdict else "0", "accuracy at the most bits (%)": tops.text(".2f"),
+            "the paper's": TABLE_3[form], "verdict": "".join(verdict)}, verdict
+

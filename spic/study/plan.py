@@ -13,6 +13,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from spic.bottleneck import FORMS, SEPARABLE
 from spic.errors import SpicError
 from spic.files import write_json
 from spic.training.grid import curve_of
@@ -27,7 +28,7 @@ MOST_SEEDS, MOST_LAMBDAS, MOST_ESTIMATORS = 10, 100, 100
 
 @dataclass(frozen=True)
 class Trial:
-    """One training. estimator: its name in the row, with the distortion where that is not the usual one (``table+mae``).
+    """One training. estimator: its name in the row, with distortion or form where they are not the usual ones (``parts_of``).
     place: of its lambda in the row; trials of equal place make one point with error bars."""
 
     job: Job
@@ -69,20 +70,29 @@ def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -
     if not 0 <= seed < MOST_SEEDS or len(row["lambdas"]) > MOST_LAMBDAS:
         raise SpicError(f"{STUDY_FILE.name}: at most {MOST_LAMBDAS} lambdas, and seeds from 0 to {MOST_SEEDS - 1}")
     for place, (name, multiplier) in enumerate(multipliers.items()):
-        rate, _, distortion = name.partition("+")
-        if rate not in ESTIMATORS:
-            raise SpicError(f"{STUDY_FILE.name}: unknown estimator {rate!r}; there are: {', '.join(ESTIMATORS)}")
-        number = MOST_ESTIMATORS + place if distortion else list(ESTIMATORS).index(rate)
+        rate, distortion, form = parts_of(name)
+        number = list(ESTIMATORS).index(rate) if name == rate else MOST_ESTIMATORS + place
         first = (number * MOST_SEEDS + seed) * MOST_LAMBDAS
         curve = curve_of(task, benchmark, split_point, {**row, "lambdas": [multiplier * x for x in row["lambdas"]], "rate": rate,
-                                                        "distortion": _checked(distortion), "seed": seed, "first": first})
+                                                        "distortion": distortion, "seed": seed, "first": first, "form": form or row.get("form", SEPARABLE)})
         for job in curve.jobs():
             yield Trial(job, name, seed, job.factor - first)
 
 
-def _checked(distortion: str) -> str | None:
-    """None where a curve's name says nothing of it."""
-    return matched(distortion) and distortion if distortion else None
+def parts_of(name: str) -> tuple[str, str | None, str | None]:
+    """A curve's name -> estimator, distortion, form; the latter None where it says nothing of them: table, table+mae, table+conv2."""
+    rate, *more = name.split("+")
+    if rate not in ESTIMATORS:
+        raise SpicError(f"{STUDY_FILE.name}: unknown estimator {rate!r}; there are: {', '.join(ESTIMATORS)}")
+    forms, distortions = [part for part in more if part in FORMS], [part for part in more if part not in FORMS]
+    if len(forms) > 1 or len(distortions) > 1:
+        raise SpicError(f"{STUDY_FILE.name}: {name} names two forms or two distortions; a curve has one of each")
+    return rate, next((part for part in distortions if matched(part)), None), next(iter(forms), None)
+
+
+def form_of(name: str) -> str:
+    """Of the bottlenecks of a curve with this name: the published one where it names none."""
+    return parts_of(name)[2] or SEPARABLE
 
 
 def note(root: Path, planned: Iterable[Trial]) -> None:

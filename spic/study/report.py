@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from spic.bottleneck import SEPARABLE
 from spic.curves.command import write_figure
 from spic.curves.comparison import Comparison
 from spic.errors import SpicError
@@ -21,6 +22,7 @@ from spic.published import audit, audit_report
 from spic.study import claims, cost_claims, papers
 from spic.study.claims import ABSENT, Finding
 from spic.study.measured import PUBLISHED_VARIANT, Measured, sets
+from spic.study.plan import form_of
 
 TITLES = {"headline": "1. every split beats every rival", "deeper": "deeper split, fewer bits (read off their figures)",
           "estimators": "2. neural estimator beats l1", "prediction": "its predicted bits within 5 % (our limit)",
@@ -32,8 +34,8 @@ TITLES = {"headline": "1. every split beats every rival", "deeper": "deeper spli
           "recipe": "beyond: half the bits of the published recipe"}
 CLAIMS = {"headline": papers.headline, "deeper": claims.deeper, "estimators": claims.estimators, "prediction": claims.prediction,
           "peak": papers.peak, "above": papers.above, "unlabelled": papers.unlabelled, "unsupervised": claims.unsupervised,
-          "matching": papers.matching, "cost": cost_claims.cost, "switching": cost_claims.switching, "tables": claims.tables,
-          "recipe": claims.recipe}  # four topologies: one is built here, so there is nothing to judge
+          "matching": papers.matching, "topologies": papers.topologies, "cost": cost_claims.cost,
+          "switching": cost_claims.switching, "tables": claims.tables, "recipe": claims.recipe}
 BLOCK = re.compile(r"<!-- study: (?P<name>[^\n]+?) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -114,12 +116,14 @@ def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
     def place(what: str) -> Path:
         return folder / f"study-{measured.name}-{what}"
 
-    drawn: dict[str, list[Path]] = {"estimators": [], "unsupervised": [], "recipe": []}
+    drawn: dict[str, list[Path]] = {"estimators": [], "unsupervised": [], "recipe": [], "topologies": []}
     for split_point, names in measured.estimators.items():
-        if len(names) > 1:
-            title = f"Rate estimators at {split_point}"
-            comparison = measured.trained(names=f"{split_point}-*")
-            drawn["estimators"].append(_write(comparison, title, place(f"estimators-{split_point}")))
+        made_alike = [name for name in names if form_of(name) == SEPARABLE]
+        for what, title, shown in (("estimators", "Rate estimators", made_alike),
+                                   ("topologies", "Topologies", [name for name in papers.TRAININGS.values() if name in names])):
+            if len(shown) > 1:
+                comparison = _some(measured, split_point, shown)
+                drawn[what].append(_write(comparison, f"{title} at {split_point}", place(f"{what}-{split_point}")))
         if {claims.OURS, claims.PAPERS} <= set(names) and (both := _recipes(measured, split_point)):
             title = f"Recipes at {split_point}"
             drawn["recipe"].append(_write(both, title, place(f"recipe-{split_point}")))
@@ -134,6 +138,13 @@ def _write(comparison: Comparison, title: str, output: Path) -> Path:
     where = f"{comparison.benchmark}, {comparison.images} images"
     write_figure(dataclasses.replace(comparison, title=f"{title} ({where})"), output)
     return output.with_name(f"{output.name}.png")
+
+
+def _some(measured: Measured, split_point: str, names: list[str]) -> Comparison:
+    """The curves of one split point that are named."""
+    comparison = measured.trained(names=f"{split_point}-*")
+    wanted = {f"{split_point} {name}" for name in names}
+    return dataclasses.replace(comparison, curves=tuple(curve for curve in comparison.curves if curve.name in wanted))
 
 
 def _one_estimator(measured: Measured, free: list[str]) -> Comparison | None:

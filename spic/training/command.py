@@ -58,8 +58,8 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
         f"(nats of distortion): larger means fewer bytes; each makes a point (default: {LAMBDA:g})")
     add("--compress_factor", type=natural, default=0, metavar="N", help="number of the first lambda's point on its curve; the "
         "others follow (default: %(default)s)")
-    add("--form", choices=FORMS, help="separable: as published; linear, rectified: start from a closed solution (default: "
-        "separable, with --steps 0 linear)")
+    add("--form", choices=FORMS, help="separable: as published; separable2, conv, conv2: two such layers, one full "
+        "convolution, two; linear, rectified: start from a closed solution (default: separable, with --steps 0 linear)")
     add("--stride", type=positive, metavar="N", help="of the encoder (default: 2, for tokens 1; of a linear one the whole map, "
         "where the rest of the network takes its mean)")
     add("--channels", type=positive, nargs="+", metavar="N", help="that are coded, for all points or for each (default: an "

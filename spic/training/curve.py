@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from spic import parallel
 from spic.benchmarks import Benchmark, Whole, of_points
-from spic.bottleneck import SEPARABLE, Bottleneck, last_activation, make_bottleneck
+from spic.bottleneck import CLOSED, Bottleneck, last_activation, make_bottleneck
 from spic.coding.counting import KINDS
 from spic.datasets.apart import require_apart
 from spic.datasets.folder import Unlabelled
@@ -196,7 +196,7 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
 def _directions(jobs: Sequence[Job], benchmark: Benchmark, counting: dict[Cut, FeatureSet], backs
                 ) -> dict[tuple[Cut, str, int | None], Directions]:
     """Of the jobs that begin with them."""
-    wanted = dict.fromkeys((_cut_of(job, benchmark), job.form, job.stride) for job in jobs if job.form != SEPARABLE)
+    wanted = dict.fromkeys((_cut_of(job, benchmark), job.form, job.stride) for job in jobs if job.form in CLOSED)
     return {(cut, form, stride): find_directions(counting[cut], backs[cut], form, stride) for cut, form, stride in wanted}
 
 
@@ -247,7 +247,7 @@ def settled(job: Job, bench: Bench) -> Job:
     """The job with what it left to the feature."""
     cut = bench.benchmark.cut_after(job)
     shape = bench.training[cut].shape
-    if job.form == SEPARABLE:
+    if job.form not in CLOSED:
         bare = make_bottleneck(shape, 1, 1, None, image_size=bench.training[cut].image_size)
         return replace(job, stride=job.stride or default_stride(shape),
                        channels=job.channels or default_channels(bare.encoder.planes.plane[0]),
@@ -262,12 +262,13 @@ def settled(job: Job, bench: Bench) -> Job:
 
 def new_bottleneck(job: Job, bench: Bench, image_size: tuple[int, int], shape: tuple[int, ...]) -> Bottleneck:
     """The untrained bottleneck of a settled job: its closed form, or random weights under its seed where it has none."""
-    if job.form != SEPARABLE:
+    if job.form in CLOSED:
         return closed_form(next(found for (cut, form, _), found in bench.directions.items()
                                 if (cut, form, found.stride) == (bench.benchmark.cut_after(job), job.form, job.stride)),
                            job.channels, job.activation)
     torch.manual_seed(job.options.seed)
-    return make_bottleneck(shape, job.channels, job.stride, bench.benchmark.geometry_of(job), job.activation, image_size)
+    return make_bottleneck(shape, job.channels, job.stride, bench.benchmark.geometry_of(job), job.activation, image_size,
+                           job.form)
 
 
 def train_point(job: Job, bench: Bench, tick: Tick | None = None) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from spic.bottleneck import FORMS, LINEAR, RECTIFIED, SEPARABLE
+from spic.bottleneck import CLOSED, FORMS, LINEAR, SEPARABLE
 from spic.errors import SpicError
 from spic.points import Key, location, supervised
 from spic.training.fit import Options
@@ -112,8 +112,8 @@ class Curve:
         where = f"{self.benchmark} {self.split_point}"
         if self.form not in FORMS:
             raise SpicError(f"{where}: unknown form {self.form!r}, choose from {', '.join(FORMS)}")
-        if not self.steps and self.form == SEPARABLE:
-            raise SpicError(f"{where}: only the forms {LINEAR} and {RECTIFIED} have a closed solution; a {self.form} bottleneck "
+        if not self.steps and self.form not in CLOSED:
+            raise SpicError(f"{where}: only the forms {' and '.join(CLOSED)} have a closed solution; a {self.form} bottleneck "
                             "needs steps")
         if bool(self.lambdas) == (not self.steps):
             raise SpicError(f"{where}: lambdas go with a training; without one (steps 0) the rates are those of several steps "
@@ -153,6 +153,6 @@ def default_stride(shape: tuple[int, ...]) -> int:
 
 def default_channels(channels: int, form: str = SEPARABLE) -> int:
     """Coded channels for a feature of so many, or of so many directions: those that carry little cost next to nothing."""
-    if form != SEPARABLE:
+    if form in CLOSED:
         return min(channels, MOST_DIRECTIONS) if form == LINEAR else channels
     return min(channels, max(LEAST_CHANNELS, min(MOST_CHANNELS, channels // CHANNELS_SHARE)))
