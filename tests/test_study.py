@@ -217,6 +217,17 @@ def test_training_writes_one_catalogue_and_skips_what_is_done(tiny, capsys):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+def test_some_curves_alone_are_measured(tiny, tmp_path, capsys, monkeypatch):
+    words = ["measure", "--benchmark", "tiny", "--workers", "0", "--variants", "rans-shared", "--only"]
+    assert run(tiny, *words, "S1/l1", "S2/l1") == 2
+    assert "--only S2/l1: nothing of that name" in (said := capsys.readouterr().err) and "S1/l1" in said
+    asked = []
+    monkeypatch.setattr(evaluation.val, "measure_points", lambda points, **_: asked.append({point.name for point in points}) or [])
+    assert run(tiny, *words, "S1/l1") == 0
+    notes = plan.read_notes(tiny / "runs" / "tiny")
+    assert asked[0] == {name for name, what in notes.items() if what["estimator"] == "l1"} and len(asked[0]) == 2
+
+
 def test_measure_and_report_judge_what_was_trained(tiny, tmp_path, capsys):
     variants = ["rans-shared", "huffman-shared", "rans-channel"]
     assert run(tiny, "measure", "--benchmark", "tiny", "--workers", "0", "--variants", *variants) == 0

@@ -68,18 +68,19 @@ class Group:
     points: list[OperatingPoint]
 
 
-def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iterable[str] = tuple(TASKS),
+def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iterable[str] = tuple(TASKS), only: Iterable[str] = (),
             variants: Sequence[str] = VARIANTS, limit: int | None = None, workers: int = 2, rivals: bool = False) -> None:
     """Everything there are points for; records that exist already are kept.
 
-    runs: folder of the study. data: of the public data set; scenes are drawn. variants: ``<coder>-<tables>`` each. rivals:
-    measure the rivals of the shipped points, too, on the same pictures.
+    runs: folder of the study. data: of the public data set; scenes are drawn. only: split points, or trained curves such as S1/l1.
+    variants: ``<coder>-<tables>`` each. rivals: measure the rivals of the shipped points, too, on the same pictures.
     """
-    root = folder(runs, benchmark)
+    root, only = folder(runs, benchmark), set(only)
     groups = [group for whose, catalogue in (("trained", root / "dict.yaml"), ("shipped", DICT_FILE))
               for group in _groups(whose, catalogue, benchmark, tasks)]
     if not groups:
         raise SpicError(f"no points of {benchmark} for {' or '.join(tasks)}: train some, or choose another --benchmark")
+    groups = _chosen(groups, only, plan.read_notes(root)) if only else groups
     for group in groups:
         _count_tables(group, data, variants)
         for variant in variants:
@@ -96,6 +97,18 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
         if group.whose == "shipped" and rivals:
             _measure_rivals(of_points(group.points), rivals_folder(root, group.task), valdir=data, limit=limit,
                             workers=max(1, workers))
+
+
+def _chosen(groups: Iterable[Group], only: set[str], notes: Mapping[str, dict]) -> list[Group]:
+    """Of each group the points whose split point or curve is named; a name that none has is refused."""
+    trained = {point: f"{point.split_point}/{notes[point.name]['estimator']}" for group in groups for point in group.points
+               if group.whose == "trained" and point.name in notes}
+    names = {point: {point.split_point, trained.get(point, point.split_point)} for group in groups for point in group.points}
+    known = set().union(*names.values())
+    if unknown := sorted(only - known):
+        raise SpicError(f"--only {unknown[0]}: nothing of that name is trained or shipped; there are: {', '.join(sorted(known))}")
+    kept = [dataclasses.replace(group, points=[point for point in group.points if names[point] & only]) for group in groups]
+    return [group for group in kept if group.points]
 
 
 def _measure_rivals(benchmark: Benchmark, folder: Path, **options) -> None:
