@@ -13,6 +13,9 @@ OPTIONAL_GROUPS := rivals,timm,edge,export,cloud,photos,ray
 OPTIONAL_TESTS := rivals_ edge export cloud_ benchmarks_photos encode ray
 OPTIONAL_READY := $(OPTIONAL)/.ready
 
+# two processes, each a file of tests at a time: each has a cache folder of its own
+SIDE_BY_SIDE := -n 2 --dist loadfile
+
 .PHONY: run test test-optional train-scenes study figure-scenes figure-imagenet figure-coco clean
 
 run: $(READY)
@@ -22,10 +25,10 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-optional: $(OPTIONAL_READY)
-	$(OPTIONAL)/bin/python -m pytest $(sort $(foreach of,$(OPTIONAL_TESTS),$(wildcard tests/test_$(of)*.py)) $(shell grep -lw timm tests/test_*.py))
+	$(OPTIONAL)/bin/python -m pytest $(SIDE_BY_SIDE) $(sort $(foreach of,$(OPTIONAL_TESTS),$(wildcard tests/test_$(of)*.py)) $(shell grep -lw timm tests/test_*.py))
 
 train-scenes: $(READY)
 	$(BIN)/spic backbone --benchmark scenes --task classification

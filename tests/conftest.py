@@ -10,7 +10,7 @@ import torch
 def scratch_cache(tmp_path_factory):
     """Scenes and COCO lists are generated afresh, so that a stale cache cannot make a test pass."""
     os.environ["SPIC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(scope="session")
