@@ -34,6 +34,7 @@ train-scenes: $(READY)
 	$(BIN)/spic backbone --benchmark scenes --task classification
 	$(BIN)/spic backbone --benchmark scenes --task segmentation
 	$(BIN)/spic grid --benchmark scenes
+	$(BIN)/spic recount --task classification --split_point all --compress_factor all --tables context --pictures 6000 --force
 
 # The claims of the papers on the benchmark at hand: BENCHMARK=imagenette DATA=DIR, or nothing for the scenes.
 study: $(READY)

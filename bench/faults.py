@@ -149,7 +149,7 @@ def spool_full(server: ServerProcess, point: OperatingPoint, count: int) -> bool
             Path(pictures, f"{number}.jpg").write_bytes(KINDS[point.task].jpeg(0, "val", number))
         server.kill()
         words = [DICT_FILE, f"localhost:{server.port}", pictures, "--task", point.task, "--split_point", point.split_point,
-                 "--compress_factor", point.compress_factor, "--spool", disk / "spool.sqlite", "--patience", "600", "--json"]
+                 "--compress_factor", point.compress_factor, "--tables", point.tables, "--spool", disk / "spool.sqlite", "--patience", "600", "--json"]
         with subprocess.Popen([sys.executable, "-m", "spic", "edge", *map(str, words)], stdout=subprocess.PIPE, text=True) as edge:
             full_at = least = shutil.disk_usage(disk).free
             end = time.monotonic() + 120

@@ -48,7 +48,7 @@ PROJECT = Path(spic.__file__).resolve().parents[1]
 # on a busy machine.
 PROCESSES = 2
 RANS = (("rans", "shared"),)
-EVERY = (*RANS, ("rans", "position"), ("rans", "channel"))
+EVERY = (*RANS, ("rans", "position"), ("rans", "channel"), ("rans", "context"))
 RECORD = ("images", "top1", "top5", "miou", "baseline_top1", "baseline_top5", "baseline_miou", "bpp", "bpp_wire",
           "bpp_table", "bytes_per_image", "escapes", "uncoded_values_per_image")
 ROWS = ("label", "prediction", "top1", "top5", "miou", "payload_bytes", "frame_bytes", "escapes")
@@ -284,8 +284,8 @@ def compare(reference: dict, kept: dict, entries: dict, symbols: dict) -> int:
     different = {key: found for key, was in reference.items() if (found := differences(was, entries.get(key)))}
     for key, found in different.items():
         print(f"{key}: {', '.join(found)}{_distance(kept.get(key), symbols.get(key))}")
-    for key in entries.keys() - reference.keys():
-        print(f"{key}: not in the reference")
+    if new := entries.keys() - reference.keys():
+        print(f"not in the reference: {len(new)} results, such as {min(new)}")
     points, bad = {_point(key) for key in reference}, {_point(key) for key in different}
     print(f"{len(reference) - len(different)} of {len(reference)} results equal, over all coders and tables\n"
           f"{len(points) - len(bad)} of {len(points)} points equal")

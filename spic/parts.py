@@ -133,7 +133,8 @@ def trained_behind(point: OperatingPoint) -> dict[str, str]:
 
 def load_table(point: OperatingPoint) -> FrequencyTable:
     """The frequency table of an operating point, of the kind it asks for, its file and its step checked."""
-    how_to_get = advice(point) if point.tables == SHARED else f"count it by: {_recount_command(point)}"
+    how_to_get = advice(point) if point.tables == SHARED else \
+        f"count it by: {_recount_command(point)}, or take --tables {SHARED}"
     table = FrequencyTable.load(verify_file(point.table, point.benchmark, how_to_get, point.root))
     if not math.isclose(table.step, point.step, rel_tol=1e-6):
         raise SpicError(f"{point.table}: made for step {table.step}, but dict.yaml says {point.step} for {point.name}")

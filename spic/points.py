@@ -3,7 +3,7 @@
     task -> benchmark -> split point -> compress factor -> step, stride, channels, weights, table
                                                            [network, cut, activation, form, default_tables]
 
-What is in brackets is optional and may stand at any level below the task; the innermost counts. Any name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers,
+Those in brackets are optional and may stand at any level below the task; the innermost counts. Any name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers,
 CS1, CS2, CS3 the closed form at the same places, which no training made.
 """
 
@@ -67,9 +67,10 @@ class OperatingPoint:
     default_tables: str = SHARED
 
     def with_tables(self, tables: str | None) -> OperatingPoint:
-        """This point, which has a shared table, with the table of another kind that lies beside that one; None: its default."""
+        """This point with its table of another kind, which lies beside the shared one; None: its default."""
         kind = tables or self.default_tables
-        return replace(self, table=beside(self.table, kind), tables=kind)
+        shared = self.table if self.tables == SHARED else self.table.with_suffix("").with_suffix(self.table.suffix)
+        return replace(self, table=beside(shared, kind), tables=kind)
 
     @property
     def key(self) -> Key:

@@ -94,7 +94,7 @@ def table(result: Record) -> str:
 def overview(results: Sequence[Record]) -> str:
     """Points of one run, a row each; the seconds are in the records."""
     first = results[0]
-    title = f"{first.task} on {first.benchmark}, {_circumstances(first)}"
+    title = f"{first.task} on {first.benchmark}, {_circumstances(*results)}"
     shown = [score for score in first.of.scores if score.key in first.scores] or [AGREEMENT, DIVERGENCE]
     alone = ", ".join(f"{score.label} {score.text(first.baseline[score.key])}" for score in shown if score is not DIVERGENCE)
     return f"{title}\nuncompressed: {alone}\n\n{aligned([_row(result, shown) for result in results])}"
@@ -119,8 +119,10 @@ def aligned(rows: Sequence[Mapping]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
-def _circumstances(result: Record) -> str:
-    tables = "" if result.tables == SHARED else f"{result.tables} tables, "
+def _circumstances(result: Record, *others: Record) -> str:
+    """What the results have in common."""
+    kinds = list(dict.fromkeys(each.tables for each in (result, *others)))
+    tables = "" if kinds == [SHARED] else f"{' and '.join(kinds)} tables, "
     tables += f"rdo {result.inputs['rdo']:g}, " if result.inputs.get("rdo") else ""
     return f"{result.coder}, {tables}{result.images} images, {result.device}"
 

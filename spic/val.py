@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from spic import parallel, report
-from spic.benchmarks import EMBEDDED, Benchmark, default_name, names, of_points
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, default_name, names, of_points
 from spic.coding import CODERS, ENGINES
 from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive, strength
@@ -43,7 +43,7 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
-    add("--coder", choices=CODERS, help="default: huffman with shared tables, as published, else rans")
+    add("--coder", choices=CODERS, help="default: huffman for the published points with their shared tables, else rans")
     add("--coder_device", choices=ENGINES, help="default: where the network runs")
     add("--tables", choices=KINDS, help="the frequency table that codes: one for all symbols, or one per channel, per channel and "
         "position, or selected by the symbols decoded before; predictions are the same (default: what dict.yaml says for the "
@@ -87,8 +87,9 @@ def _run(task: str, args: argparse.Namespace) -> None:
 
 
 def default_coder(points: Iterable[OperatingPoint]) -> str:
-    """As published where the tables are like the published ones; finer ones pay with fractions of a bit, which Huffman has not."""
-    return "huffman" if all(point.tables == SHARED for point in points) else "rans"
+    """As published for the published points and their tables; else rANS, which pays with fractions of a bit."""
+    published = all(point.benchmark == PUBLISHED[point.task] and point.tables == SHARED for point in points)
+    return "huffman" if published else "rans"
 
 
 def measure_points(points: Sequence[OperatingPoint], *, valdir: Path | None = None, coder: str = "huffman",

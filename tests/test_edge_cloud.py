@@ -69,6 +69,18 @@ def test_a_dozen_pictures_are_answered_as_val_counts_them(task, tmp_path, capsys
     assert np.mean(same) >= least
 
 
+@pytest.mark.parametrize("asked", ["shared", "position"])
+def test_an_edge_with_other_tables_than_the_cloud_s_is_refused(asked, tmp_path, capsys):
+    point = load_points()["classification", "scenes", "S1", 1].with_tables(None)
+    (tmp_path / "0.jpg").write_bytes(KINDS["classification"].jpeg(0, "val", 0))
+    with running(load_served([point], ["rans"], torch.device("cpu"))) as client:
+        words = [DICT_FILE, f"127.0.0.1:{client.port}", tmp_path, "--split_point", "S1", "--compress_factor", 1]
+        assert main([*map(str, [*words, "--tables", asked])]) == 2
+        assert "another table there" in capsys.readouterr().err
+        assert run(capsys, *words, "--tables", point.tables)[1]["answered"] == 1
+        assert client.metric("spic_pictures_total") == 1
+
+
 @pytest.fixture(scope="module")
 def mine(exported):
     """The cloud halves of the points of the bundle."""

@@ -17,9 +17,9 @@ from spic.coding.counting import KINDS
 from spic.curves.samples import Rows
 from spic.files import record_checksums
 from spic.networks.narrow import resnet50
-from spic.points import ROOT, beside
+from spic.points import ROOT, beside, load_points
 from spic.record import read_results
-from spic.val import main
+from spic.val import default_coder, main
 
 KEYS = {"task", "benchmark", "split_point", "compress_factor", "coder", "device", "images", "bpp", "bpp_wire", "scores",
         "baseline", "bpp_table", "bytes_per_image", "tables", "escapes", "uncoded_values_per_image", "seconds", "versions"}
@@ -86,6 +86,15 @@ def test_both_coders_give_the_same_predictions_and_rans_fewer_bits(tmp_path):
     assert rans["bpp"] < huffman["bpp"]
     assert rans["bytes_per_image"] * 8 <= rans["bpp_table"] * 224 * 224 + 8
     assert huffman["bpp_wire"] > huffman["bpp"]
+
+
+def test_the_published_points_are_coded_as_published_and_others_by_rans():
+    points = load_points()
+    published, ours = points["classification", "imagenet", "S1", 0], points["classification", "scenes", "S1", 0]
+    alike = points["classification", "photos", "US1", 0]  # a shared table is its default, too
+    for chosen, coder in (([published], "huffman"), ([published.with_tables("channel")], "rans"), ([ours.with_tables(None)], "rans"),
+                          ([ours], "rans"), ([alike.with_tables(None)], "rans"), ([published, ours], "rans")):
+        assert default_coder(chosen) == coder
 
 
 @pytest.mark.parametrize("coder", ["huffman", "rans"])

@@ -31,7 +31,7 @@ SIGNIFICANT = 10.0
 ZONES = 4
 """Rows and columns of zones with a bias of their own."""
 ROWS = 120
-"""The most rows of choices: few channels have one for each of several zones, too, many have one each. They fill most of the file."""
+"""The most rows of choices, channels × zones; more channels than that have one row each. They fill most of the file."""
 CLASSES = 64
 UNITS = 512
 """Of the sum, for an expected size of 1; fewer where sizes are large."""

@@ -189,7 +189,7 @@ def prediction(measured: Measured) -> Finding:
     rows, good, bad = [], [], []
     for (split_point, estimator), lines in sorted(measured.last_lines().items()):
         ratios = [line["predicted_bpp"] / line["coded_bpp"] for line in lines if line.get("coded_bpp")]
-        if not ratios:
+        if not ratios or form_of(estimator) != SEPARABLE:
             continue
         errors = [abs(ratio - 1) for ratio in ratios]
         rows.append({"split point": split_point, "estimator": estimator, "trainings": len(ratios),

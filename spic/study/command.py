@@ -48,7 +48,7 @@ def _add_train(verb: argparse.ArgumentParser) -> None:
 def _add_measure(verb: argparse.ArgumentParser) -> None:
     _add_benchmark(verb)
     verb.add_argument("--task", nargs="+", dest="tasks", choices=TASKS, default=list(TASKS))
-    verb.add_argument("--only", nargs="+", default=[], metavar="S1[/l1]", help="some split points, or curves that were trained")
+    verb.add_argument("--only", nargs="+", default=[], metavar="S1[/l1]", help="some split points, trained and shipped, or trained curves")
     verb.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="coders and tables")
     verb.add_argument("--limit", type=positive, help="use only N images, evenly spread over the set")
     verb.add_argument("--workers", type=natural, default=2, help="processes that load images")

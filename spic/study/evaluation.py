@@ -80,8 +80,7 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
               for group in _groups(whose, catalogue, benchmark, tasks)]
     if not groups:
         raise SpicError(f"no points of {benchmark} for {' or '.join(tasks)}: train some, or choose another --benchmark")
-    groups = _chosen(groups, only, plan.read_notes(root)) if only else groups
-    for group in groups:
+    for group in _chosen(groups, only, plan.read_notes(root)) if only else groups:
         _count_tables(group, data, variants)
         for variant in variants:
             coder, tables, rdo = parts_of(variant)
@@ -124,7 +123,7 @@ def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -
 
 
 def _count_tables(group: Group, data: Path | None, variants: Iterable[str]) -> None:
-    """The study trains with the shared table alone; finer ones are counted when a variant asks for them."""
+    """Those that a variant asks for and the training did not leave."""
     kinds = sorted({parts_of(variant)[1] for variant in variants} - {SHARED})
     if kinds and group.whose == "trained":
         recount.recount(group.points, kinds, data=data)

@@ -67,6 +67,8 @@ def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -
     """One seed of a row: a curve for each of its estimators."""
     row = dict(row)
     multipliers = row.pop("estimators")
+    if "form" in row:
+        raise SpicError(f"{STUDY_FILE.name}: {split_point}: a form is part of a curve's name, as in table+conv2")
     if not 0 <= seed < MOST_SEEDS or len(row["lambdas"]) > MOST_LAMBDAS:
         raise SpicError(f"{STUDY_FILE.name}: at most {MOST_LAMBDAS} lambdas, and seeds from 0 to {MOST_SEEDS - 1}")
     for place, (name, multiplier) in enumerate(multipliers.items()):
@@ -74,7 +76,7 @@ def _curves(task: str, benchmark: str, split_point: str, row: dict, seed: int) -
         number = list(ESTIMATORS).index(rate) if name == rate else MOST_ESTIMATORS + place
         first = (number * MOST_SEEDS + seed) * MOST_LAMBDAS
         curve = curve_of(task, benchmark, split_point, {**row, "lambdas": [multiplier * x for x in row["lambdas"]], "rate": rate,
-                                                        "distortion": distortion, "seed": seed, "first": first, "form": form or row.get("form", SEPARABLE)})
+                                                        "distortion": distortion, "seed": seed, "first": first, "form": form or SEPARABLE})
         for job in curve.jobs():
             yield Trial(job, name, seed, job.factor - first)
 

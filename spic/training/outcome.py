@@ -83,8 +83,7 @@ def write_outcome(trained: Bottleneck | Trainee, counting: FeatureSet, job: Job,
     rates = compare(trainee and trainee.estimator, bottleneck.encoder, counting.features, tables[kind], step, counting.pixels)
     shared = tables.pop(SHARED)
     note(log, rates)
-    settings = {**job.settings, **({"default_tables": suited} if suited != SHARED else {})}
-    write_point(bottleneck, shared, job.key, root, settings, about, job.weights_key)
+    write_point(bottleneck, shared, job.key, root, {**job.settings, "default_tables": suited}, about, job.weights_key)
     write_tables(tables, root / file_names(*job.key)["table"], job.benchmark, root)
     return Outcome(job, rates, counting.pixels, still_falling(trainee.history) if trainee else (), kind)
 

@@ -114,7 +114,8 @@ def _list(point: OperatingPoint, output: Path) -> None:
     files = {"weights": weights, "table": _moved(point.table, point, output)}
     with catalogue():
         record_point(output / "dict.yaml", point.key, {"step": point.step, "stride": point.stride, "channels": point.channels,
-                     **{name: str(file.relative_to(output)) for name, file in files.items()}, **point.settings})
+                     **{name: str(file.relative_to(output)) for name, file in files.items()}, **point.settings,
+                     "default_tables": point.default_tables})
 
 
 def _count(point: OperatingPoint, encoder, features: Tensor, kinds: Sequence[str], root: Path, tell: Callable) -> None:
