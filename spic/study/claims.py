@@ -81,12 +81,12 @@ def deeper(measured: Measured) -> Finding:
     pairs = [(a, b) for a, b in (("S1", "S2"), ("S2", "S3")) if a in curves and b in curves]
     if not pairs:
         return Finding(ABSENT)
-    rates = [{"split point": name, **{f"bpp, {drop} below": rate_text(curve, _under(measured, drop)) for drop in DROPS}}
+    rates = [{"split point": name, **{f"bpp, {drop} below": rate_text(curve, comparison.uncompressed(drop)) for drop in DROPS}}
              for name, curve in curves.items()]
     rows, verdicts, parts = [], [], []
     for deep, shallow in pairs:
         delta = bd_rate(curves[shallow], curves[deep])
-        verdicts.append(judged(_votes(measured, curves[deep], curves[shallow], delta)))
+        verdicts.append(judged(_votes(comparison, curves[deep], curves[shallow], delta)))
         parts.append(f"{deep} < {shallow} {verdicts[-1]} (BD-rate {delta_text(delta, '+.1f')} %)")
         rows.append({"curves": f"{deep} against {shallow}, shipped", "BD-rate (%)": delta_text(delta, "+.1f"),
                      "verdict": verdicts[-1]})
@@ -105,9 +105,9 @@ def _under(measured: Measured, drop: float) -> float:
     return measured.comparison.uncompressed(drop)
 
 
-def _votes(measured: Measured, deep: Curve, shallow: Curve, delta: Delta) -> list[bool]:
+def _votes(comparison: Comparison, deep: Curve, shallow: Curve, delta: Delta) -> list[bool]:
     """Bits at the smallest drop that both curves reach, and the mean over what they share."""
-    both = [(rate_at(deep, _under(measured, drop)), rate_at(shallow, _under(measured, drop))) for drop in DROPS]
+    both = [(rate_at(deep, comparison.uncompressed(drop)), rate_at(shallow, comparison.uncompressed(drop))) for drop in DROPS]
     reached = [(a, b) for a, b in both if math.isfinite(a) and math.isfinite(b)]
     return [a < b for a, b in reached[:1]] + ([delta.value < 0] if not delta.note else [])
 
