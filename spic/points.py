@@ -69,7 +69,7 @@ class OperatingPoint:
     def with_tables(self, tables: str | None) -> OperatingPoint:
         """This point with its table of another kind, which lies beside the shared one; None: its default."""
         kind = tables or self.default_tables
-        shared = self.table if self.tables == SHARED else self.table.with_suffix("").with_suffix(self.table.suffix)
+        shared = self.table if self.tables == SHARED else self.table.with_name("".join(self.table.name.rsplit(f".{self.tables}", 1)))
         return replace(self, table=beside(shared, kind), tables=kind)
 
     @property

@@ -26,7 +26,7 @@ def test_requirement_file_and_pyproject_ask_for_the_same():
     package = PROJECT["project"]["dependencies"]
     assert REQUIRED[:len(package)] == package
     rest = REQUIRED[len(package):]
-    assert {re.split(r"[>=]", line)[0] for line in rest} == {"pytest", "hypothesis", "import-linter", "hatchling", "-e ."}
+    assert {re.split(r"[>=]", line)[0] for line in rest} == {"pytest", "pytest-xdist", "hypothesis", "import-linter", "hatchling", "-e ."}
     assert set(PROJECT["build-system"]["requires"]) <= set(rest), "tests build with the hatchling that pip would take"
 
 
