@@ -27,7 +27,7 @@ from spic.tasks import TASKS  # noqa: E402
 
 
 def point(split="S1", factor=1, task="classification"):
-    return load_points()[task, "scenes", split, factor]
+    return load_points()[task, "scenes", split, factor].with_tables(None)
 
 
 def rows(folder):
