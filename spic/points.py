@@ -3,8 +3,8 @@
     task -> benchmark -> split point -> compress factor -> step, stride, channels, weights, table
                                                            [network, cut, activation, form, default_tables]
 
-Those in brackets are optional and may stand at any level below the task; the innermost counts. Any name may be a split point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers,
-CS1, CS2, CS3 the closed form at the same places, which no training made.
+Those in brackets are optional and may stand at any level below the task; the innermost counts. Any name may be a split
+point; S1, S2, S3 (supervised) and US1, US2, US3 (without labels) are those of the papers, CS1, CS2, CS3 the closed form at the same places, which no training made.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class OperatingPoint:
     """One point of a rate-distortion curve: which bottleneck, at which split point, with which table.
 
     root: the folder of its dict.yaml, which holds Weights/ and Freq_tab/. tables: the kind of ``table``. default_tables: the kind
-    that codes where nobody asks for another. network: a name of the zoo, None for the benchmark's. cut: the node or module after which the network is cut, None for where the
-    benchmark puts the split point. activation: the decoder's last one. form: of the bottleneck (spic.bottleneck.FORMS).
+    that codes where nobody asks for another. network: a name of the zoo, None for the benchmark's. cut: the node or module after
+    which the network is cut, None for where the benchmark puts the split point. activation: the decoder's last one. form: of the bottleneck (spic.bottleneck.FORMS).
     """
 
     task: str

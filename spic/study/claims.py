@@ -11,14 +11,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from spic.bottleneck import SEPARABLE
 from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_text
 from spic.curves.comparison import OURS as OURS_KIND
 from spic.curves.comparison import Comparison, Curve
 from spic.record import Record
 from spic.study.evaluation import CHOSEN, parts_of
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
-from spic.study.plan import form_of
 
 HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
 ENOUGH_SEEDS = 3
@@ -157,8 +155,7 @@ def estimators(measured: Measured) -> Finding:
     """Does training with the papers' estimator need fewer bits than with the heuristic, at equal accuracy?"""
     rows, verdicts, parts = [], [], []
     for split_point, names in measured.estimators.items():
-        compared = [name for name in names if form_of(name) == SEPARABLE]
-        for name in compared if HEURISTIC in names and len(compared) > 1 else []:
+        for name in names if HEURISTIC in names and len(names) > 1 else []:
             deltas = seed_deltas(measured, bd_rate, f"{split_point} {HEURISTIC}", f"{split_point} {name}")
             spread = spread_of(deltas)
             verdict = judged_over_seeds(spread, lambda percent: percent < 0) if name != HEURISTIC else ""
@@ -189,7 +186,7 @@ def prediction(measured: Measured) -> Finding:
     rows, good, bad = [], [], []
     for (split_point, estimator), lines in sorted(measured.last_lines().items()):
         ratios = [line["predicted_bpp"] / line["coded_bpp"] for line in lines if line.get("coded_bpp")]
-        if not ratios or form_of(estimator) != SEPARABLE:
+        if not ratios:
             continue
         errors = [abs(ratio - 1) for ratio in ratios]
         rows.append({"split point": split_point, "estimator": estimator, "trainings": len(ratios),

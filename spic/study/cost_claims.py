@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import statistics
 
-from spic.bottleneck import SEPARABLE
 from spic.record import Costs
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, Finding, combined, judged
 from spic.study.measured import Measured
-from spic.study.plan import form_of
 
 CHEAP = 0.05  # of the front's parameters and operations, for the encoder
 QUICK = 0.10  # of the time of training the network, for training one point
@@ -50,7 +48,7 @@ def _training(measured: Measured, network: float) -> tuple[list[dict], float | N
     rows, shares = [], []
     for (split_point, estimator), lines in sorted(measured.last_lines().items()):
         seconds = [line["seconds"] for line in lines if line["seconds"]]
-        if seconds and form_of(estimator) == SEPARABLE:  # the claim is that of the papers' own bottleneck
+        if seconds:
             shares.append(statistics.median(seconds) / network)
             rows.append({"split point": split_point, "estimator": estimator, "trainings": len(seconds),
                          "s, median": f"{statistics.median(seconds):.0f}", "s, network": f"{network:.0f}",

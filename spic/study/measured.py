@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from spic.benchmarks import benchmarks
+from spic.bottleneck import SEPARABLE
 from spic.curves.comparison import Comparison, Curve, read
 from spic.curves.redraw import read_csv
 from spic.curves.samples import Rows
@@ -99,7 +100,13 @@ class Measured:
 
     @cached_property
     def estimators(self) -> dict[str, list[str]]:
-        """Split point -> the estimators that it was trained with."""
+        """Split point -> the estimators that bottlenecks of the published form were trained with."""
+        alike = {split_point: [name for name in names if plan.form_of(name) == SEPARABLE] for split_point, names in self.trainings.items()}
+        return {split_point: names for split_point, names in alike.items() if names}
+
+    @cached_property
+    def trainings(self) -> dict[str, list[str]]:
+        """Split point -> the names of its curves: estimators, and those of other forms."""
         found = defaultdict(set)
         for file in curves(self.root, self.task, MAIN_VARIANT).glob("*.json"):
             split_point, estimator, _ = file.stem.split("-")
@@ -117,12 +124,12 @@ class Measured:
         return self.trained() or self.drawn()
 
     def last_lines(self) -> dict[tuple[str, str], list[dict]]:
-        """(split point, estimator) -> of each training, the log's last line with the seconds of all its epochs."""
+        """(split point, estimator) -> of each training of the published form, the log's last line with the seconds of all its epochs."""
         lines = defaultdict(list)
         for name, what in plan.read_notes(self.root).items():
             task, _, split_point, _ = name.split("/")
             log = logs(self.runs, self.benchmark) / f"{name}.jsonl"
-            if task == self.task and log.exists():
+            if task == self.task and plan.form_of(what["estimator"]) == SEPARABLE and log.exists():
                 lines[split_point, what["estimator"]].append(_summed(log))
         return lines
 

@@ -185,7 +185,7 @@ def _matched(layer: str) -> str:
 def topologies(measured: Measured) -> Finding:
     """Does the depthwise-separable layer need at most as many bits as each of the three other topologies, at equal accuracy?"""
     rows, verdicts = [], []
-    for split_point, names in measured.estimators.items():
+    for split_point, names in measured.trainings.items():
         there = [form for form in TABLE_3 if TRAININGS[form] in names]
         for form in TABLE_3 if SEPARABLE in there and len(there) > 1 else ():
             row, verdict = _topology(measured, split_point, form)

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from spic.bottleneck import SEPARABLE
 from spic.curves.command import write_figure
 from spic.curves.comparison import Comparison
 from spic.errors import SpicError
@@ -22,7 +21,6 @@ from spic.published import audit, audit_report
 from spic.study import claims, cost_claims, papers
 from spic.study.claims import ABSENT, Finding
 from spic.study.measured import PUBLISHED_VARIANT, Measured, sets
-from spic.study.plan import form_of
 
 TITLES = {"headline": "1. every split beats every rival", "deeper": "deeper split, fewer bits (read off their figures)",
           "estimators": "2. neural estimator beats l1", "prediction": "its predicted bits within 5 % (our limit)",
@@ -117,9 +115,8 @@ def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
         return folder / f"study-{measured.name}-{what}"
 
     drawn: dict[str, list[Path]] = {"estimators": [], "unsupervised": [], "recipe": [], "topologies": []}
-    for split_point, names in measured.estimators.items():
-        made_alike = [name for name in names if form_of(name) == SEPARABLE]
-        for what, title, shown in (("estimators", "Rate estimators", made_alike),
+    for split_point, names in measured.trainings.items():
+        for what, title, shown in (("estimators", "Rate estimators", measured.estimators.get(split_point, [])),
                                    ("topologies", "Topologies", [name for name in papers.TRAININGS.values() if name in names])):
             if len(shown) > 1:
                 comparison = _some(measured, split_point, shown)
