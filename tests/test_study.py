@@ -268,7 +268,10 @@ def test_finer_tables_must_not_change_a_prediction(mine, gain, verdict):
 
 def test_predicted_bits_are_compared_with_the_coded_ones(mine):
     names = {}
-    for place, (estimator, predicted) in enumerate([("hyperprior", 1.02), ("factorized", 1.2), ("l1", 9.0)]):
+    for estimator in ("hyperprior", "factorized", "l1", "table+conv2"):
+        put(mine.runs, "trained", "rans-shared", f"S1 {estimator}", CURVE, seed=0)
+    begun = [("gaussian", 3.0), ("table+conv2", 3.0)]  # not measured yet, and of another form
+    for place, (estimator, predicted) in enumerate([("hyperprior", 1.02), ("factorized", 1.2), ("l1", 9.0), *begun]):
         name = f"classification/mine/S1/{place}"
         names[name] = {"estimator": estimator, "seed": 0}
         log = mine.root / "logs" / f"{name}.jsonl"
@@ -296,6 +299,7 @@ def test_what_is_absent_is_said_to_be(mine):
 
 
 def test_a_broken_log_is_named(mine):
+    put(mine.runs, "trained", "rans-shared", "S1 l1", CURVE, seed=0)
     (mine.root / "logs/classification/mine/S1").mkdir(parents=True)
     (mine.root / "logs/classification/mine/S1/0.jsonl").write_text("{")
     (mine.root / plan.TRIALS).write_text(json.dumps({"classification/mine/S1/0": {"estimator": "l1", "seed": 0}}))

@@ -124,12 +124,13 @@ class Measured:
         return self.trained() or self.drawn()
 
     def last_lines(self) -> dict[tuple[str, str], list[dict]]:
-        """(split point, estimator) -> of each training of the published form, the log's last line with the seconds of all its epochs."""
+        """(split point, estimator) of each measured curve of the published form -> of each of its trainings, the log's last line with
+        the seconds of all its epochs. A curve that is being trained is not judged by its first points."""
         lines = defaultdict(list)
         for name, what in plan.read_notes(self.root).items():
             task, _, split_point, _ = name.split("/")
             log = logs(self.runs, self.benchmark) / f"{name}.jsonl"
-            if task == self.task and plan.form_of(what["estimator"]) == SEPARABLE and log.exists():
+            if task == self.task and what["estimator"] in self.estimators.get(split_point, ()) and log.exists():
                 lines[split_point, what["estimator"]].append(_summed(log))
         return lines
 
