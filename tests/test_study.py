@@ -14,7 +14,7 @@ from spic.curves.comparison import Curve, Point
 from spic.errors import SpicError
 from spic.points import ROOT
 from spic.record import Costs, Record, Results, write_record
-from spic.study import claims, cost_claims, effort, evaluation, plan
+from spic.study import claims, cost_claims, effort, evaluation, plan, trainings
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
 from spic.study.measured import Measured, Spread, sets
 from spic.study.report import CLAIMS, TITLES, rendered, spliced, summary, table
@@ -273,7 +273,7 @@ def test_predicted_bits_are_compared_with_the_coded_ones(mine):
     begun = [("gaussian", 3.0), ("table+conv2", 3.0)]  # not measured yet, and of another form
     for place, (estimator, predicted) in enumerate([("hyperprior", 1.02), ("factorized", 1.2), ("l1", 9.0), *begun]):
         name = f"classification/mine/S1/{place}"
-        names[name] = {"estimator": estimator, "seed": 0}
+        names[name] = {"estimator": estimator, "seed": 0, "place": 0}
         log = mine.root / "logs" / f"{name}.jsonl"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(json.dumps({"epoch": 1, "seconds": 30.0}) + "\n"
@@ -302,9 +302,44 @@ def test_a_broken_log_is_named(mine):
     put(mine.runs, "trained", "rans-shared", "S1 l1", CURVE, seed=0)
     (mine.root / "logs/classification/mine/S1").mkdir(parents=True)
     (mine.root / "logs/classification/mine/S1/0.jsonl").write_text("{")
-    (mine.root / plan.TRIALS).write_text(json.dumps({"classification/mine/S1/0": {"estimator": "l1", "seed": 0}}))
+    (mine.root / plan.TRIALS).write_text(json.dumps({"classification/mine/S1/0": {"estimator": "l1", "seed": 0, "place": 0}}))
     with pytest.raises(SpicError, match="0.jsonl: not a log"):
         claims.prediction(mine)
+
+
+def test_what_is_kept_of_trainings_is_judged_beside_what_is_measured_later(mine):
+    """A curve measured again is replaced as a whole, points that it no longer has, too."""
+    put(mine.runs, "trained", "rans-shared", "S1 l1", CURVE, seed=0)
+    put(mine.runs, "trained", "rans-shared", "S1 table", CURVE, seed=0)
+    file = mine.runs / "study-mine-classification.json"
+    trainings.keep(file, mine.trainings)
+    later = Measured(mine.runs / "later", "mine", "classification", mine.runs)
+    assert later.kept == file and later.trainings == mine.trainings and later.curves == {"S1": ["l1", "table"]}
+    put(later.runs, "trained", "rans-shared", "S1 table", scaled(0.5)[:2], seed=0)
+    put(later.runs, "trained", "rans-shared", "S1 hyperprior", CURVE, seed=0)
+    both = Measured(later.runs, "mine", "classification", mine.runs)
+    assert both.curves == {"S1": ["hyperprior", "l1", "table"]} and both.curve("S1 l1", 0) == mine.curve("S1 l1", 0)
+    assert [point.bpp for point in both.curve("S1 table", 0).points] == [0.005, 0.01]
+    trainings.keep(file, both.trainings)
+    assert Measured(mine.runs / "none", "mine", "classification", mine.runs).trainings == both.trainings
+
+
+@pytest.mark.parametrize("broken", [{"curve": None}, {"more": {}}, {"seed": None}, {"more": {"variant": 3}}, {"compress_factor": None}])
+def test_a_broken_file_of_kept_trainings_is_named(mine, broken):
+    put(mine.runs, "trained", "rans-shared", "S1 l1", CURVE, seed=0)
+    file = mine.runs / "study-mine-classification.json"
+    trainings.keep(file, [dataclasses.replace(mine.trainings[0], **broken)])
+    with pytest.raises(SpicError, match="study-mine-classification.json: not what spic study report keeps"):
+        trainings.kept(file)
+
+
+@pytest.mark.parametrize("notes", ["{", "[]x", '{"a": 1}', '{"classification/mine/S1/0": {"estimator": "l1", "seed": 0}}',
+                                   '{"S1": {"estimator": "l1", "seed": 0, "place": 0}}'])
+def test_broken_notes_are_named(mine, notes):
+    put(mine.runs, "trained", "rans-shared", "S1 l1", CURVE, seed=0)
+    (mine.root / plan.TRIALS).write_text(notes)
+    with pytest.raises(SpicError, match="trials.json: not readable"):
+        claims.estimators(mine)
 
 
 def test_the_text_of_a_spread_has_mean_deviation_and_reasons():

@@ -94,7 +94,7 @@ def test_measure_and_report_judge_what_was_trained(tiny, tmp_path, capsys):
     assert [m.name for m in sets(tiny / "runs")] == ["tiny-classification"]
     assert measured.estimators == {"S1": ["l1", "table"], "US1": ["table"]} and measured.seeds == [0]
     assert len(measured.curve("S1 l1", 0).points) == 2
-    assert measured.trained("rans-channel", "S1-*").images == 10
+    assert measured.trained("rans-channel", "S1 *").images == 10
     assert cost_claims.switching(measured).tables[0][0]["network untouched"] == "yes"
     assert "predictions" not in claims.tables(measured).sentence and "no point" in claims.tables(measured).sentence
     page = tmp_path / "page.md"
@@ -106,6 +106,13 @@ def test_measure_and_report_judge_what_was_trained(tiny, tmp_path, capsys):
     assert "](study-tiny-classification-unsupervised.png)" in page.read_text()
     assert f"**{OPEN}**" in page.read_text()  # one seed decides nothing
     assert "audit is left as it stands" in capsys.readouterr().out
+    before = {name: block(page, name) for name in ("estimators", "prediction", "deeper", "recipe")}
+    assert main(["report", "--runs", str(tmp_path / "empty"), *map(str, places)]) == 0  # from what was kept of the trainings
+    assert before == {name: block(page, name) for name in before} and "S1 table" in before["estimators"]
+
+
+def block(page, name):
+    return page.read_text().partition(f"<!-- study: {name} tiny-classification -->")[2].partition("<!-- end -->")[0]
 
 
 def test_a_page_without_places_is_refused(tmp_path, capsys):

@@ -11,13 +11,11 @@ from test_study import CURVE, put, scaled
 
 from curve_cases import record, rival
 from spic.bottleneck import make_bottleneck
-from spic.curves import summaries
-from spic.curves.comparison import compare
-from spic.files import sha256, write_whole
+from spic.files import sha256
 from spic.record import Results, write_record
 from spic.study import evaluation, papers
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
-from spic.study.measured import Measured, sets
+from spic.study.measured import Measured
 from spic.training.tables import half_state
 
 
@@ -26,10 +24,13 @@ def mine(tmp_path):
     return Measured(tmp_path / "runs", "scenes", "classification", tmp_path)
 
 
-def figure(measured, *records):
-    """The CSV that a figure of these records leaves; the records themselves are gone."""
-    table = summaries.points(compare(Results(records)))
-    write_whole(measured.figures / f"{measured.name}.csv", summaries.as_csv(table).encode())
+def without_rows(measured, *found):
+    """The records as measured, but for the rows of the pictures."""
+    points = evaluation.records(measured.root, measured.task, "shipped", "rans-shared")
+    for one in found:
+        if one.codec is None:
+            write_record(points / f"{one.split_point}_{one.compress_factor}.json", one)
+    Results(tuple(one for one in found if one.codec)).write(evaluation.rivals_folder(measured.root, measured.task) / "pictures.json")
 
 
 def curve_of(make, markers, **more):
@@ -46,8 +47,8 @@ def around(scale):
 
 @pytest.mark.parametrize("s1, s2", [(0.1, 0.2), (0.1, 0.6), (4.0, 5.0)])
 def test_without_rows_factors_are_told_and_decide_nothing(mine, s1, s2):
-    figure(mine, *curve_of(record, around(s1)), *curve_of(record, around(s2), split_point="S2"),
-           *curve_of(record, around(99), split_point="US1"), *curve_of(rival, AROUND), *curve_of(rival, around(3), codec="webp"))
+    without_rows(mine, *curve_of(record, around(s1)), *curve_of(record, around(s2), split_point="S2"),
+                 *curve_of(record, around(99), split_point="US1"), *curve_of(rival, AROUND), *curve_of(rival, around(3), codec="webp"))
     finding = papers.headline(mine)
     assert finding.verdict == OPEN and [row["cheapest rival"] for row in finding.tables[0]] == ["JPEG", "JPEG"]
     assert finding.tables[0][0]["times fewer bits, payload"] == f"{1 / s1:.2g}"
@@ -56,15 +57,15 @@ def test_without_rows_factors_are_told_and_decide_nothing(mine, s1, s2):
 
 
 def test_a_split_that_reaches_no_accuracy_beats_nobody_and_the_drop_is_the_least_it_reaches(mine):
-    figure(mine, *curve_of(record, [(0.001, 60.0), (0.002, 65.0)]),
-           *curve_of(record, [(0.001, 70.0), (0.002, 74.5)], split_point="S2"), *curve_of(rival, AROUND))
+    without_rows(mine, *curve_of(record, [(0.001, 60.0), (0.002, 65.0)]),
+                 *curve_of(record, [(0.001, 70.0), (0.002, 74.5)], split_point="S2"), *curve_of(rival, AROUND))
     rows = papers.headline(mine).tables[0]
     assert [(row["points below"], row["verdict"]) for row in rows] == [(5, FAILS), (2, OPEN)]
 
 
 def test_sending_the_label_is_told_and_is_no_rival(mine):
     label = dataclasses.replace(rival("label", quality=0), bpp=0.001, bpp_wire=0.01, scores={"top1": 76.0})
-    figure(mine, *curve_of(record, around(0.1)), *curve_of(rival, AROUND), label)
+    without_rows(mine, *curve_of(record, around(0.1)), *curve_of(rival, AROUND), label)
     finding = papers.headline(mine)
     assert finding.verdict == OPEN and "Against sending the answer (Label), S1: 0.056 times fewer bits" in finding.sentence
 
@@ -154,11 +155,11 @@ def test_topologies_are_compared_with_the_published_one(tmp_path, factors, verdi
 
 
 def test_parameters_are_those_of_the_trained_files(tmp_path):
-    mine = Measured(tmp_path, "mine", "classification")
+    before, mine = (Measured(tmp_path, "mine", "classification") for _ in range(2))
     put(mine.runs, "trained", "rans-shared", "S1 table", CURVE, seed=0)
     put(mine.runs, "trained", "rans-shared", "S1 table+conv", CURVE, seed=0)
-    (mine.root / "trials.json").write_text(json.dumps({"classification/mine/S1/7": {"estimator": "table+conv", "seed": 0}}))
-    assert mine.parameters("S1 table+conv") is None
+    (mine.root / "trials.json").write_text(json.dumps({"classification/mine/S1/7": {"estimator": "table+conv", "seed": 0, "place": 0}}))
+    assert before.parameters("S1 table+conv") is None
     file = mine.root / "Weights/mine/S1/classification_7.safetensors"
     file.parent.mkdir(parents=True)
     file.write_bytes(save(half_state(make_bottleneck((16, 7, 7), 4, 2, form="conv"))))
@@ -170,9 +171,3 @@ def test_nothing_measured_is_said(tmp_path):
     mine = Measured(tmp_path, "mine", "classification", tmp_path)
     assert {claim(mine).verdict for claim in (papers.headline, papers.unlabelled, papers.above, papers.peak, papers.matching,
                                           papers.topologies)} == {ABSENT}
-
-
-def test_a_figure_s_csv_is_enough_to_be_reported(mine):
-    assert sets(mine.runs, mine.figures) == []
-    figure(mine, *curve_of(record, AROUND), *curve_of(rival, AROUND))
-    assert [found.name for found in sets(mine.runs, mine.figures)] == ["scenes-classification"]

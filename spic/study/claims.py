@@ -74,7 +74,7 @@ def delta_text(delta: Delta, form: str, unit: float = 1.0) -> str:
 
 def deeper(measured: Measured) -> Finding:
     """Of each two neighbours, do the deeper one's bits lie lower at one point under the network, and in the mean?"""
-    comparison = measured.drawn()
+    comparison = measured.compared()
     curves = {name: curve for name, curve in by_name(comparison).items() if curve.kind == OURS_KIND}
     pairs = [(a, b) for a, b in (("S1", "S2"), ("S2", "S3")) if a in curves and b in curves]
     if not pairs:
@@ -119,7 +119,7 @@ def unsupervised(measured: Measured) -> Finding:
     Without a trained pair there is nothing to judge: the shipped curves, one training of each, are shown beside trained ones only.
     """
     rows, verdicts, parts = [], [], []
-    shipped = by_name(measured.shipped())
+    shipped = by_name(measured.compared())
     for supervised, free in (("S1", "US1"), ("S2", "US2")):
         for estimator in sorted(set(measured.estimators.get(supervised, ())) & set(measured.estimators.get(free, ()))):
             deltas = seed_deltas(measured, bd_accuracy, f"{supervised} {estimator}", f"{free} {estimator}")
@@ -184,7 +184,7 @@ def rate_spread(measured: Measured, name: str, variant: str = MAIN_VARIANT, drop
 def prediction(measured: Measured) -> Finding:
     """Do the bits an estimator predicts lie within 5 % of those coded, in the median over its trainings?"""
     rows, good, bad = [], [], []
-    for (split_point, estimator), lines in sorted(measured.last_lines().items()):
+    for (split_point, estimator), lines in sorted(measured.logged().items()):
         ratios = [line["predicted_bpp"] / line["coded_bpp"] for line in lines if line.get("coded_bpp")]
         if not ratios:
             continue

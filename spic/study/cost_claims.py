@@ -46,7 +46,7 @@ def _share_text(share: float | None) -> str:
 def _training(measured: Measured, network: float) -> tuple[list[dict], float | None]:
     """Seconds on one core of the study's trainings against the network's; the features of the front not counted."""
     rows, shares = [], []
-    for (split_point, estimator), lines in sorted(measured.last_lines().items()):
+    for (split_point, estimator), lines in sorted(measured.logged().items()):
         seconds = [line["seconds"] for line in lines if line["seconds"]]
         if seconds:
             shares.append(statistics.median(seconds) / network)

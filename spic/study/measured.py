@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
 from spic.benchmarks import benchmarks
 from spic.bottleneck import SEPARABLE
-from spic.curves.comparison import Comparison, Curve, read
-from spic.curves.redraw import read_csv
+from spic.curves.comparison import Comparison, Curve, compare, read
 from spic.curves.samples import Rows
-from spic.errors import SpicError
-from spic.networks.weights import parameters_of, read_state_dict
-from spic.study import effort, plan
-from spic.study.evaluation import curves, effort_file, records, rivals_folder
+from spic.record import Record, Results
+from spic.study import effort, plan, trainings
+from spic.study.evaluation import effort_file, records, rivals_folder
 from spic.study.train import folder, logs
 from spic.tasks import Score
-from spic.training.tables import file_names
 
 PUBLISHED_VARIANT, MAIN_VARIANT = "huffman-shared", "rans-shared"
 
@@ -52,7 +49,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
-    """figures: where the CSV files of drawn figures lie, which stand in for records that are not there."""
+    """figures: where the report keeps what is known of trainings (``kept``), beside its figures."""
 
     runs: Path
     benchmark: str
@@ -75,13 +72,10 @@ class Measured:
         """The shipped points, a curve per split point."""
         return _read(sorted(records(self.root, self.task, "shipped", variant).glob("*.json")))
 
-    def drawn(self) -> Comparison | None:
-        """The shipped points and the rivals on the same pictures: as measured here, else as the figure's CSV has them."""
+    def compared(self) -> Comparison | None:
+        """The shipped points, and the rivals on the same pictures where those were measured."""
         rivals = sorted(rivals_folder(self.root, self.task).glob("*.json"))
-        if rivals and self.shipped():
-            return read([records(self.root, self.task, "shipped", MAIN_VARIANT), *rivals])
-        csv = self.figures / f"{self.name}.csv" if self.figures else None
-        return read_csv(csv) if csv and csv.exists() else self.shipped()
+        return read([records(self.root, self.task, "shipped", MAIN_VARIANT), *rivals]) if rivals and self.shipped() else self.shipped()
 
     @cached_property
     def rows(self) -> Rows:
@@ -89,59 +83,70 @@ class Measured:
         return Rows(folder for folder in (records(self.root, self.task, "shipped", MAIN_VARIANT),
                                           rivals_folder(self.root, self.task)) if folder.is_dir())
 
-    def trained(self, variant: str = MAIN_VARIANT, names: str = "*", seed: int | str = "*") -> Comparison | None:
-        """The study's own points; ``names``: a pattern like S1-*; all seeds, which become error bars, or one."""
-        return _read(sorted(curves(self.root, self.task, variant).glob(f"{names}-{seed}.json")))
+    @property
+    def kept(self) -> Path | None:
+        """What the report keeps of trainings."""
+        return self.figures / f"study-{self.name}.json" if self.figures else None
+
+    @cached_property
+    def trainings(self) -> list[Record]:
+        """Of each training and variant, as ``trainings.of_runs`` tells: measured here, else kept."""
+        return trainings.merged(trainings.kept(self.kept) if self.kept else (),
+                                trainings.of_runs(self.root, logs(self.runs, self.benchmark), self.task))
+
+    def trained(self, variant: str = MAIN_VARIANT, names: str = "*", seed: int | None = None) -> Comparison | None:
+        """The study's own points; ``names``: of curves, a pattern like ``S1 *``; all seeds, which become error bars, or one."""
+        found = [record for record in self.trainings if record.more["variant"] == variant and fnmatchcase(record.curve, names)
+                 and seed in (None, record.seed)]
+        return compare(Results(tuple(found))) if found else None
 
     @cached_property
     def seeds(self) -> list[int]:
-        files = curves(self.root, self.task, MAIN_VARIANT).glob("*.json")
-        return sorted({int(file.stem.rsplit("-", 1)[1]) for file in files})
+        return sorted({record.seed for record in self._alike})
+
+    @property
+    def _alike(self) -> list[Record]:
+        """Of each training the one that all trainings have."""
+        return [record for record in self.trainings if record.more["variant"] == MAIN_VARIANT]
 
     @cached_property
     def estimators(self) -> dict[str, list[str]]:
         """Split point -> the estimators that bottlenecks of the published form were trained with."""
-        alike = {split_point: [name for name in names if plan.form_of(name) == SEPARABLE] for split_point, names in self.trainings.items()}
+        alike = {split_point: [name for name in names if plan.form_of(name) == SEPARABLE] for split_point, names in self.curves.items()}
         return {split_point: names for split_point, names in alike.items() if names}
 
     @cached_property
-    def trainings(self) -> dict[str, list[str]]:
-        """Split point -> the names of its curves: estimators, and those of other forms."""
+    def curves(self) -> dict[str, list[str]]:
+        """Split point -> the names of its trained curves: estimators, and those of other forms."""
         found = defaultdict(set)
-        for file in curves(self.root, self.task, MAIN_VARIANT).glob("*.json"):
-            split_point, estimator, _ = file.stem.split("-")
-            found[split_point].add(estimator)
+        for record in self._alike:
+            split_point, name = record.curve.split()
+            found[split_point].add(name)
         return {split_point: sorted(names) for split_point, names in sorted(found.items())}
 
     def curve(self, name: str, seed: int, variant: str = MAIN_VARIANT) -> Curve | None:
         """One seed of one curve, such as ``S1 l1``."""
-        comparison = self.trained(variant, name.replace(" ", "-"), seed)
+        comparison = self.trained(variant, name, seed)
         return comparison.curves[0] if comparison else None
 
     @cached_property
     def comparison(self) -> Comparison:
         """Any curves there are: for what all of them share, the uncompressed accuracy and its unit."""
-        return self.trained() or self.drawn()
+        return self.trained() or self.compared()
 
-    def last_lines(self) -> dict[tuple[str, str], list[dict]]:
-        """(split point, estimator) of each measured curve of the published form -> of each of its trainings, the log's last line with
-        the seconds of all its epochs. A curve that is being trained is not judged by its first points."""
-        lines = defaultdict(list)
-        for name, what in plan.read_notes(self.root).items():
-            task, _, split_point, _ = name.split("/")
-            log = logs(self.runs, self.benchmark) / f"{name}.jsonl"
-            if task == self.task and what["estimator"] in self.estimators.get(split_point, ()) and log.exists():
-                lines[split_point, what["estimator"]].append(_summed(log))
-        return lines
+    def logged(self) -> dict[tuple[str, str], list[dict]]:
+        """(split point, estimator) of each measured curve of the published form -> of each of its trainings, what its log says: the
+        bits predicted and coded in the end, the seconds of all."""
+        found = defaultdict(list)
+        for record in self._alike:
+            split_point, name = record.curve.split()
+            if name in self.estimators.get(split_point, ()) and "seconds" in record.more:
+                found[split_point, name].append(record.more)
+        return found
 
     def parameters(self, name: str) -> int | None:
-        """Of the bottlenecks of a trained curve, such as ``S1 table+conv``; None where none of their files is here."""
-        for trial, what in plan.read_notes(self.root).items():
-            task, _, split_point, _ = key = trial.split("/")
-            file = self.root / file_names(*key)["weights"]
-            if (task, f"{split_point} {what['estimator']}") == (self.task, name) and file.exists():
-                return parameters_of(read_state_dict(file))
-        return None
+        """Of the bottlenecks of a trained curve, such as ``S1 table+conv``; None where none of their files was seen."""
+        return next((record.more["parameters"] for record in self._alike if record.curve == name and "parameters" in record.more), None)
 
     def effort(self) -> effort.Effort | None:
         path = effort_file(self.root, self.task)
@@ -152,22 +157,14 @@ def _read(files: list[Path]) -> Comparison | None:
     return read(files) if files else None
 
 
-def _summed(log: Path) -> dict:
-    try:
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        return {**lines[-1], "seconds": sum(line.get("seconds", 0.0) for line in lines)}
-    except (ValueError, IndexError, AttributeError, TypeError):
-        raise SpicError(f"{log}: not a log of a training; delete it and train that point again") from None
-
-
 def by_name(comparison: Comparison | None) -> dict[str, Curve]:
     return {curve.name: curve for curve in comparison.curves} if comparison else {}
 
 
 def sets(runs: Path, figures: Path | None = None) -> list[Measured]:
-    """Every benchmark and task that something was measured of, or drawn into a figure."""
+    """Every benchmark and task that something was measured of, here or in what the report kept."""
     found = {(path.parts[-3], path.parts[-1]) for kind in ("records", "curves") for path in runs.glob(f"*/{kind}/*")
              if re.fullmatch(r"\w+", path.name)}
     if figures:
-        found |= {(benchmark, task) for task, benchmark in benchmarks() if (figures / f"{benchmark}-{task}.csv").exists()}
+        found |= {(benchmark, task) for task, benchmark in benchmarks() if Measured(runs, benchmark, task, figures).kept.exists()}
     return [Measured(runs, benchmark, task, figures) for benchmark, task in sorted(found)]

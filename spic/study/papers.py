@@ -43,7 +43,7 @@ def unlabelled(measured: Measured) -> Finding:
 
 
 def _against_rivals(measured: Measured, wanted: Callable[[str], bool]) -> Finding:
-    comparison = measured.drawn()
+    comparison = measured.compared()
     rivals = factors.rivals_of(comparison) if comparison else []
     ours = [curve for curve in comparison.curves if curve.kind == OURS and wanted(curve.name)] if rivals else []
     if not ours:
@@ -134,7 +134,7 @@ def _most_bits(curve: Curve) -> Point:
 
 def above(measured: Measured) -> Finding:
     """Does segmentation with a bottleneck end above the uncompressed network?"""
-    comparison = measured.drawn() if measured.task == "segmentation" else None
+    comparison = measured.compared() if measured.task == "segmentation" else None
     ours = [curve for curve in comparison.curves if curve.kind == OURS and supervised(curve.name)] if comparison else []
     if not ours:
         return Finding(ABSENT)
@@ -185,7 +185,7 @@ def _matched(layer: str) -> str:
 def topologies(measured: Measured) -> Finding:
     """Does the depthwise-separable layer need at most as many bits as each of the three other topologies, at equal accuracy?"""
     rows, verdicts = [], []
-    for split_point, names in measured.trainings.items():
+    for split_point, names in measured.curves.items():
         there = [form for form in TABLE_3 if TRAININGS[form] in names]
         for form in TABLE_3 if SEPARABLE in there and len(there) > 1 else ():
             row, verdict = _topology(measured, split_point, form)

@@ -116,8 +116,11 @@ def read_notes(root: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        notes = dict(json.loads(path.read_text()))
+        if not all({"estimator", "seed", "place"} <= what.keys() and len(name.split("/")) == 4 for name, what in notes.items()):
+            raise ValueError
+        return notes
+    except (OSError, ValueError, TypeError, AttributeError):
         raise SpicError(f"{path}: not readable; restore it, or delete the folder and train again") from None
 
 

@@ -18,7 +18,7 @@ from spic.curves.comparison import Comparison
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.published import audit, audit_report
-from spic.study import claims, cost_claims, papers
+from spic.study import claims, cost_claims, papers, trainings
 from spic.study.claims import ABSENT, Finding
 from spic.study.measured import PUBLISHED_VARIANT, Measured, sets
 
@@ -50,6 +50,8 @@ def report(runs: Path, output: Path, figures: Path, catalogue: Path) -> None:
         raise SpicError(f"{runs}: nothing was measured there; run spic study measure first, or name another --runs")
     texts = {}
     for measured in measured_sets:
+        if measured.trainings:
+            trainings.keep(measured.kept, measured.trainings)
         drawn = draw(measured, figures)
         for name, claim in CLAIMS.items():
             finding = claim(measured)
@@ -115,7 +117,7 @@ def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
         return folder / f"study-{measured.name}-{what}"
 
     drawn: dict[str, list[Path]] = {"estimators": [], "unsupervised": [], "recipe": [], "topologies": []}
-    for split_point, names in measured.trainings.items():
+    for split_point, names in measured.curves.items():
         for what, title, shown in (("estimators", "Rate estimators", measured.estimators.get(split_point, [])),
                                    ("topologies", "Topologies", [name for name in papers.TRAININGS.values() if name in names])):
             if len(shown) > 1:
@@ -139,14 +141,14 @@ def _write(comparison: Comparison, title: str, output: Path) -> Path:
 
 def _some(measured: Measured, split_point: str, names: list[str]) -> Comparison:
     """The curves of one split point that are named."""
-    comparison = measured.trained(names=f"{split_point}-*")
+    comparison = measured.trained(names=f"{split_point} *")
     wanted = {f"{split_point} {name}" for name in names}
     return dataclasses.replace(comparison, curves=tuple(curve for curve in comparison.curves if curve.name in wanted))
 
 
 def _one_estimator(measured: Measured, free: list[str]) -> Comparison | None:
     """The unsupervised curves and their supervised twins, by their split points' names."""
-    comparison = measured.trained(names=f"*-{claims.OURS}")
+    comparison = measured.trained(names=f"* {claims.OURS}")
     if comparison is None:
         return None
     wanted = {name for split_point in free for name in (split_point, split_point.removeprefix("U"))}
@@ -156,9 +158,9 @@ def _one_estimator(measured: Measured, free: list[str]) -> Comparison | None:
 
 def _recipes(measured: Measured, split_point: str) -> Comparison | None:
     """Published recipes under Huffman beside ours under rANS with the finest tables measured."""
-    published = measured.trained(PUBLISHED_VARIANT, f"{split_point}-*")
-    finest = [(f"{split_point}-{name}", variant) for name in claims.OUR_TRAININGS for variant in claims.OUR_FINEST
-              if measured.trained(variant, f"{split_point}-{name}")]  # the last is what the claim is judged by
+    published = measured.trained(PUBLISHED_VARIANT, f"{split_point} *")
+    finest = [(f"{split_point} {name}", variant) for name in claims.OUR_TRAININGS for variant in claims.OUR_FINEST
+              if measured.trained(variant, f"{split_point} {name}")]  # the last is what the claim is judged by
     if published is None or not finest:
         return None
     kept = [c for c in published.curves if c.name.split()[1] in (claims.PAPERS, claims.HEURISTIC)]
