@@ -17,7 +17,7 @@ from spic.record import Costs, Record, Results, write_record
 from spic.study import claims, cost_claims, effort, evaluation, plan, trainings
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
 from spic.study.measured import Measured, Spread, sets
-from spic.study.report import CLAIMS, TITLES, rendered, spliced, summary, table
+from spic.study.report import BLOCK, CLAIMS, TITLES, findings, rendered, spliced, summary, table, with_places
 
 # --- the plan ------------------------------------------------------------------------------------------------------
 
@@ -360,6 +360,26 @@ def test_only_named_blocks_of_the_page_change():
     assert [row["x-y"] for row in summary(changed)] == [FAILS, HOLDS]
     assert summary(changed)[1]["claim"] == TITLES["cost"]
     assert table(summary(changed)).splitlines()[0] == "| claim | x-y |"
+
+
+def test_a_split_point_that_is_new_gets_a_place_and_its_verdict_counts_with_the_others():
+    waiting, taken = "<!-- study: peak x-y -->\n**not measured yet**\n<!-- end -->\n", "<!-- study: peak x-z S1 -->\n**holds**\n<!-- end -->\nc\n"
+    names = ["peak x-y S2", "peak x-y S1", "peak x-z S1", "peak x-z S3", "deeper x-y"]
+    page = with_places(f"a\n{waiting}b\n{taken}", names)
+    assert [match["name"] for match in BLOCK.finditer(page)] == ["peak x-y S1", "peak x-y S2", "peak x-z S1", "peak x-z S3"]
+    assert page.startswith("a\n<!-- study: peak x-y S1 -->") and "**holds**" in page and page.endswith("<!-- end -->\nc\n")
+    assert with_places(page, names) == page
+    (row,) = summary(spliced(page, {"peak x-y S1": "**does not hold**\n", "peak x-y S2": "**holds in part**\n"}))
+    assert (row["x-y"], row["x-z"]) == (PART, HOLDS), "x-z S3 has none yet"
+
+
+def test_claims_of_one_split_point_see_its_trainings_alone(mine):
+    for split_point in ("S1", "S2"):
+        for name in ("l1", "hyperprior"):
+            put(mine.runs, "trained", "rans-shared", f"{split_point} {name}", CURVE, seed=0)
+    found = dict(findings(mine))
+    assert "S2" not in found["peak mine-classification S1"].sentence and "S1" not in found["estimators mine-classification S2"].sentence
+    assert "deeper mine-classification" in found and "peak mine-classification" not in found
 
 
 def test_the_shipped_page_has_a_place_for_every_claim():

@@ -112,7 +112,7 @@ def test_measure_and_report_judge_what_was_trained(tiny, tmp_path, capsys):
 
 
 def block(page, name):
-    return page.read_text().partition(f"<!-- study: {name} tiny-classification -->")[2].partition("<!-- end -->")[0]
+    return page.read_text().partition(f"<!-- study: {name} tiny-classification")[2].partition("<!-- end -->")[0]
 
 
 def test_a_page_without_places_is_refused(tmp_path, capsys):

@@ -56,7 +56,7 @@ def combined(verdicts: Iterable[str]) -> str:
     found = set(verdicts)
     if len(found) == 1:
         return found.pop()
-    return PART if HOLDS in found else OPEN
+    return PART if {HOLDS, PART} & found else OPEN
 
 
 def spread_of(deltas: Iterable[Delta], unit: float = 1.0) -> Spread:

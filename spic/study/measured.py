@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -49,12 +49,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
-    """figures: where the report keeps what is known of trainings (``kept``), beside its figures."""
+    """figures: where the report keeps what is known of trainings (``kept``), beside its figures. split_point: the only one whose
+    trainings count."""
 
     runs: Path
     benchmark: str
     task: str
     figures: Path | None = None
+    split_point: str | None = None
 
     @property
     def name(self) -> str:
@@ -88,11 +90,16 @@ class Measured:
         """What the report keeps of trainings."""
         return self.figures / f"study-{self.name}.json" if self.figures else None
 
+    def at(self, split_point: str) -> Measured:
+        """The trainings of one split point."""
+        return replace(self, split_point=split_point)
+
     @cached_property
     def trainings(self) -> list[Record]:
         """Of each training and variant, as ``trainings.of_runs`` tells: measured here, else kept."""
-        return trainings.merged(trainings.kept(self.kept) if self.kept else (),
-                                trainings.of_runs(self.root, logs(self.runs, self.benchmark), self.task))
+        found = trainings.merged(trainings.kept(self.kept) if self.kept else (),
+                                 trainings.of_runs(self.root, logs(self.runs, self.benchmark), self.task))
+        return [record for record in found if self.split_point in (None, record.split_point)]
 
     def trained(self, variant: str = MAIN_VARIANT, names: str = "*", seed: int | None = None) -> Comparison | None:
         """The study's own points; ``names``: of curves, a pattern like ``S1 *``; all seeds, which become error bars, or one."""

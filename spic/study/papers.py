@@ -162,9 +162,9 @@ def matching(measured: Measured) -> Finding:
     """Without labels: is a deeper layer of the teacher the better one to match, of each two neighbours?"""
     rows, verdicts = [], []
     for split_point, names in measured.estimators.items():
-        there = [layer for layer in LAYERS if _matched(layer) in names]
+        there = [layer for layer in LAYERS if matched(layer) in names]
         for deep, shallow in zip(there, there[1:]):
-            deltas = seed_deltas(measured, bd_accuracy, f"{split_point} {_matched(shallow)}", f"{split_point} {_matched(deep)}")
+            deltas = seed_deltas(measured, bd_accuracy, f"{split_point} {matched(shallow)}", f"{split_point} {matched(deep)}")
             spread = spread_of(deltas, measured.unit.drop)
             verdicts.append(judged_over_seeds(spread, lambda points: points > 0))
             rows.append({"split point": split_point, "layers": f"{deep} against {shallow}", "BD-accuracy (points)": spread.text("+.2f"),
@@ -174,7 +174,7 @@ def matching(measured: Measured) -> Finding:
     return Finding(combined(verdicts), "; ".join(f"{row['layers']} {row['BD-accuracy (points)']}" for row in rows), (rows,))
 
 
-def _matched(layer: str) -> str:
+def matched(layer: str) -> str:
     """Name of a curve in study.yaml: the estimator, and what is matched; the last layer gives the logits."""
     return "table+mae" if layer == LAYERS[0] else f"table+mae@{layer}"
 

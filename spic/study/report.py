@@ -3,6 +3,7 @@
     <!-- study: deeper scenes-classification -->
     **holds**: ...
     <!-- end -->
+    <!-- study: estimators imagenette-classification S1 -->
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spic.curves.command import write_figure
@@ -19,8 +21,9 @@ from spic.errors import SpicError
 from spic.files import check_writable, write_whole
 from spic.published import audit, audit_report
 from spic.study import claims, cost_claims, papers, trainings
-from spic.study.claims import ABSENT, Finding
+from spic.study.claims import ABSENT, Finding, combined
 from spic.study.measured import PUBLISHED_VARIANT, Measured, sets
+from spic.training.rate import ESTIMATORS
 
 TITLES = {"headline": "1. every split beats every rival", "deeper": "deeper split, fewer bits (read off their figures)",
           "estimators": "2. neural estimator beats l1", "prediction": "its predicted bits within 5 % (our limit)",
@@ -34,6 +37,8 @@ CLAIMS = {"headline": papers.headline, "deeper": claims.deeper, "estimators": cl
           "peak": papers.peak, "above": papers.above, "unlabelled": papers.unlabelled, "unsupervised": claims.unsupervised,
           "matching": papers.matching, "topologies": papers.topologies, "cost": cost_claims.cost,
           "switching": cost_claims.switching, "tables": claims.tables, "recipe": claims.recipe}
+BY_SPLIT = ("estimators", "prediction", "peak", "matching", "topologies", "recipe")
+"""Claims about trainings of one split point: each has a block of its own, so that another one is added without them."""
 BLOCK = re.compile(r"<!-- study: (?P<name>[^\n]+?) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -53,18 +58,26 @@ def report(runs: Path, output: Path, figures: Path, catalogue: Path) -> None:
         if measured.trainings:
             trainings.keep(measured.kept, measured.trainings)
         drawn = draw(measured, figures)
-        for name, claim in CLAIMS.items():
-            finding = claim(measured)
+        for name, finding in findings(measured):
             text = rendered(finding, _links(drawn.get(name, []), output))
-            print(f"## {name} {measured.name}\n{text}")
+            print(f"## {name}\n{text}")
             if finding.verdict != ABSENT:
-                texts[f"{name} {measured.name}"] = text
+                texts[name] = text
     texts |= _audit(catalogue)
-    page = spliced(page, texts)
+    page = spliced(with_places(page, texts), texts)
     page = spliced(page, {"summary": table(summary(page)) + "\n"})
     write_whole(output, page.encode())
     for name in texts.keys() - {match["name"] for match in BLOCK.finditer(page)}:
         print(f"note: {output} has no place for: {name}")
+
+
+def findings(measured: Measured) -> Iterator[tuple[str, Finding]]:
+    """Name of a block -> what stands in it."""
+    for name, claim in CLAIMS.items():
+        for split_point in measured.curves if name in BY_SPLIT else ():
+            yield f"{name} {measured.name} {split_point}", claim(measured.at(split_point))
+        if name not in BY_SPLIT:
+            yield f"{name} {measured.name}", claim(measured)
 
 
 def rendered(finding: Finding, links: Iterable[str] = ()) -> str:
@@ -80,6 +93,21 @@ def table(rows: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def with_places(page: str, names: Iterable[str]) -> str:
+    """The page with a block for each split point that has none yet: behind the last of its claim and benchmark, or in place of the one
+    that names no split point and waits."""
+    for name in sorted(names):
+        blocks = list(BLOCK.finditer(page))
+        alike = [match for match in blocks if match["name"].split()[:2] == name.split()[:2]]
+        if not alike or name in {match["name"] for match in alike}:
+            continue
+        last = alike[-1]
+        waits = len(last["name"].split()) == 2 and _verdict(last["text"]) == ABSENT
+        before = page[:last.start()] if waits else page[:last.end()] + "\n\n"
+        page = f"{before}<!-- study: {name} -->\n<!-- end -->{page[last.end():]}"
+    return page
+
+
 def spliced(page: str, texts: dict[str, str]) -> str:
     """The page with the text of every block that is named in ``texts``."""
     def block(match: re.Match) -> str:
@@ -89,14 +117,20 @@ def spliced(page: str, texts: dict[str, str]) -> str:
 
 
 def summary(page: str) -> list[dict]:
-    """Claims by benchmarks: the verdict at the head of each block."""
-    rows = {name: {"claim": title} for name, title in TITLES.items()}
+    """Claims by benchmarks: the verdict at the head of each block; of several split points those that were measured, together."""
+    found: dict[str, dict[str, list[str]]] = {name: defaultdict(list) for name in TITLES}
     for match in BLOCK.finditer(page):
         name, _, where = match["name"].partition(" ")
-        if name in rows:
-            verdict = re.match(r"\*\*(.+?)\*\*", match["text"])
-            rows[name][where] = verdict[1] if verdict else ABSENT
-    return [row for row in rows.values() if len(row) > 1]
+        if name in found:
+            found[name][where.partition(" ")[0]].append(_verdict(match["text"]))
+    return [{"claim": TITLES[name], **{where: combined(set(verdicts) - {ABSENT} or {ABSENT}) for where, verdicts in places.items()}}
+            for name, places in found.items() if places]
+
+
+def _verdict(text: str) -> str:
+    """At the head of a block."""
+    found = re.match(r"\*\*(.+?)\*\*", text)
+    return found[1] if found else ABSENT
 
 
 def _audit(catalogue: Path) -> dict[str, str]:
@@ -112,24 +146,22 @@ def _audit(catalogue: Path) -> dict[str, str]:
 
 
 def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
-    """Figures of the trained curves, error bars over seeds; claim -> the files drawn."""
+    """Figures of the trained curves, error bars over seeds; name of a block -> the files drawn."""
     def place(what: str) -> Path:
         return folder / f"study-{measured.name}-{what}"
 
-    drawn: dict[str, list[Path]] = {"estimators": [], "unsupervised": [], "recipe": [], "topologies": []}
+    drawn = {}
     for split_point, names in measured.curves.items():
-        for what, title, shown in (("estimators", "Rate estimators", measured.estimators.get(split_point, [])),
-                                   ("topologies", "Topologies", [name for name in papers.TRAININGS.values() if name in names])):
-            if len(shown) > 1:
+        for what, title, those in (("estimators", "Rate estimators", ESTIMATORS), ("topologies", "Topologies", papers.TRAININGS.values()),
+                                   ("matching", "Matched layers", map(papers.matched, papers.LAYERS))):
+            if len(shown := [name for name in those if name in names]) > 1:
                 comparison = _some(measured, split_point, shown)
-                drawn[what].append(_write(comparison, f"{title} at {split_point}", place(f"{what}-{split_point}")))
+                drawn[f"{what} {measured.name} {split_point}"] = [_write(comparison, f"{title} at {split_point}", place(f"{what}-{split_point}"))]
         if {claims.OURS, claims.PAPERS} <= set(names) and (both := _recipes(measured, split_point)):
-            title = f"Recipes at {split_point}"
-            drawn["recipe"].append(_write(both, title, place(f"recipe-{split_point}")))
+            drawn[f"recipe {measured.name} {split_point}"] = [_write(both, f"Recipes at {split_point}", place(f"recipe-{split_point}"))]
     free = [name for name in measured.estimators if name.startswith("U")]
     if free and (comparison := _one_estimator(measured, free)):
-        title = "With and without labels"
-        drawn["unsupervised"].append(_write(comparison, title, place("unsupervised")))
+        drawn[f"unsupervised {measured.name}"] = [_write(comparison, "With and without labels", place("unsupervised"))]
     return drawn
 
 
