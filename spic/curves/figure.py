@@ -63,6 +63,8 @@ STYLES = {
     "Scale hyperprior": Style(OLIVE, "H", "-.", hollow=True, size=6.5),
     "Variational": Style(VIOLET, "h", ":", size=6.5), "Entropic Student": Style(BROWN, "X", ":", size=6.5),
 }
+LEGEND_LETTERS, HANDLE_LETTERS = 108, 7
+"""Letters that fit below a figure side by side; of those the room that a line before a name takes."""
 SPARE_COLOURS = (BLACK, SKY, GREEN, PURPLE, BLUE, GREY)
 SPARE = [Style(colour, marker, ":", hollow=True) for marker, colour in zip("<pHd8s", SPARE_COLOURS)]
 
@@ -86,9 +88,10 @@ def draw(comparison: Comparison) -> Figure:
     _dress(axes, comparison)
     for curve in comparison.curves:
         _mark_exit(axes, comparison, curve, styles[curve.name])
-    columns = 4 if len(comparison.curves) > 6 else max(3, math.ceil(len(comparison.curves) / 2))
     handles = [container[0] for container in axes.containers]
     names = [container.get_label() for container in axes.containers]
+    columns = 4 if len(comparison.curves) > 6 else max(3, math.ceil(len(comparison.curves) / 2))
+    columns = max(1, min(columns, LEGEND_LETTERS // (HANDLE_LETTERS + max(map(len, names), default=0))))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3)
     return figure
 
