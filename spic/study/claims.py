@@ -15,7 +15,7 @@ from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_t
 from spic.curves.comparison import OURS as OURS_KIND
 from spic.curves.comparison import Comparison, Curve
 from spic.record import Record
-from spic.study.evaluation import CHOSEN, parts_of
+from spic.study.evaluation import CHOSEN, coding_of
 from spic.study.measured import MAIN_VARIANT, PUBLISHED_VARIANT, Measured, Spread, by_name
 
 HOLDS, PART, FAILS, OPEN, ABSENT = "holds", "holds in part", "does not hold", "undecided", "not measured yet"
@@ -234,7 +234,7 @@ def _records(comparison: Comparison) -> dict[tuple[str, str], Record]:
 
 
 def _words(variant: str) -> str:
-    coder, kind, rdo = parts_of(variant)
+    coder, kind, rdo = coding_of(variant)
     chosen = f", symbols chosen ({rdo:g})" if rdo else ""
     return f"{'rANS' if coder == 'rans' else 'Huffman'}, {kind} table{'s' * (kind != 'shared')}{chosen}"
 

@@ -34,7 +34,7 @@ VARIANTS = ("rans-shared", "huffman-shared", "rans-channel", "rans-position", "r
 """Coder, kind of table, and the strength with which the edge chooses its symbols where it does: it was found on scenes (docs/results.md)."""
 
 
-def parts_of(variant: str) -> tuple[str, str, float]:
+def coding_of(variant: str) -> tuple[str, str, float]:
     """(coder, kind of table, strength of rdo)."""
     coder, tables, *rdo = variant.split("-")
     return coder, tables, float(rdo[0].removeprefix("rdo")) if rdo else 0.0
@@ -83,7 +83,7 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
     for group in _chosen(groups, only, plan.read_notes(root)) if only else groups:
         _count_tables(group, data, variants)
         for variant in variants:
-            coder, tables, rdo = parts_of(variant)
+            coder, tables, rdo = coding_of(variant)
             target = records(root, group.task, group.whose, variant)
             measured = val.measure_points(
                 [point.with_tables(tables) for point in group.points], valdir=data, coder=coder, limit=limit,
@@ -124,7 +124,7 @@ def _groups(whose: str, catalogue: Path, benchmark: str, tasks: Iterable[str]) -
 
 def _count_tables(group: Group, data: Path | None, variants: Iterable[str]) -> None:
     """Those that a variant asks for and the training did not leave."""
-    kinds = sorted({parts_of(variant)[1] for variant in variants} - {SHARED})
+    kinds = sorted({coding_of(variant)[1] for variant in variants} - {SHARED})
     if kinds and group.whose == "trained":
         recount.recount(group.points, kinds, data=data)
 
