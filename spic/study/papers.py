@@ -159,7 +159,8 @@ def _gain(bootstrap: Bootstrap | None, curve: Curve, point: Point) -> Interval |
 
 
 def matching(measured: Measured) -> Finding:
-    """Without labels: is a deeper layer of the teacher the better one to match, of each two neighbours?"""
+    """Without labels: is a deeper layer of the teacher the better one to match, of each two neighbours? One that was not trained
+    leaves its part undecided."""
     rows, verdicts = [], []
     for split_point, names in measured.estimators.items():
         there = [layer for layer in LAYERS if matched(layer) in names]
@@ -169,6 +170,7 @@ def matching(measured: Measured) -> Finding:
             verdicts.append(judged_over_seeds(spread, lambda points: points > 0))
             rows.append({"split point": split_point, "layers": f"{deep} against {shallow}", "BD-accuracy (points)": spread.text("+.2f"),
                          "verdict": verdicts[-1]})
+        verdicts += [OPEN] * (0 < len(there) < len(LAYERS))
     if not rows:
         return Finding(ABSENT)
     return Finding(combined(verdicts), "; ".join(f"{row['layers']} {row['BD-accuracy (points)']}" for row in rows), (rows,))

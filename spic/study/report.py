@@ -159,7 +159,7 @@ def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
                 drawn[f"{what} {measured.name} {split_point}"] = [_write(comparison, f"{title} at {split_point}", place(f"{what}-{split_point}"))]
         if {claims.OURS, claims.PAPERS} <= set(names) and (both := _recipes(measured, split_point)):
             drawn[f"recipe {measured.name} {split_point}"] = [_write(both, f"Recipes at {split_point}", place(f"recipe-{split_point}"))]
-    free = [name for name in measured.estimators if name.startswith("U")]
+    free = [name for name in measured.estimators if name.startswith("U") and name.removeprefix("U") in measured.estimators]
     if free and (comparison := _one_estimator(measured, free)):
         drawn[f"unsupervised {measured.name}"] = [_write(comparison, "With and without labels", place("unsupervised"))]
     return drawn
