@@ -324,7 +324,8 @@ def test_what_is_kept_of_trainings_is_judged_beside_what_is_measured_later(mine)
     assert Measured(mine.runs / "none", "mine", "classification", mine.runs).trainings == both.trainings
 
 
-@pytest.mark.parametrize("broken", [{"curve": None}, {"more": {}}, {"seed": None}, {"more": {"variant": 3}}, {"compress_factor": None}])
+@pytest.mark.parametrize("broken", [{"curve": None}, {"more": {}}, {"seed": None}, {"more": {"variant": 3}}, {"compress_factor": None},
+                                    {"curve": "S1"}, {"curve": "S2 l1"}, {"more": {"variant": "rans-shared", "seconds": "long"}}])
 def test_a_broken_file_of_kept_trainings_is_named(mine, broken):
     put(mine.runs, "trained", "rans-shared", "S1 l1", CURVE, seed=0)
     file = mine.runs / "study-mine-classification.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -49,14 +50,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
-    """figures: where the report keeps what is known of trainings (``kept``), beside its figures. split_point: the only one whose
-    trainings count."""
+    """figures: where the report keeps what is known of trainings (``kept``), beside its figures. known: the trainings, where they
+    are not to be read."""
 
     runs: Path
     benchmark: str
     task: str
     figures: Path | None = None
-    split_point: str | None = None
+    known: tuple[Record, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -92,14 +93,15 @@ class Measured:
 
     def at(self, split_point: str) -> Measured:
         """The trainings of one split point."""
-        return replace(self, split_point=split_point)
+        return replace(self, known=tuple(record for record in self.trainings if record.split_point == split_point))
 
     @cached_property
-    def trainings(self) -> list[Record]:
+    def trainings(self) -> Sequence[Record]:
         """Of each training and variant, as ``trainings.of_runs`` tells: measured here, else kept."""
-        found = trainings.merged(trainings.kept(self.kept) if self.kept else (),
-                                 trainings.of_runs(self.root, logs(self.runs, self.benchmark), self.task))
-        return [record for record in found if self.split_point in (None, record.split_point)]
+        if self.known is not None:
+            return self.known
+        return trainings.merged(trainings.kept(self.kept) if self.kept else (),
+                                trainings.of_runs(self.root, logs(self.runs, self.benchmark), self.task))
 
     def trained(self, variant: str = MAIN_VARIANT, names: str = "*", seed: int | None = None) -> Comparison | None:
         """The study's own points; ``names``: of curves, a pattern like ``S1 *``; all seeds, which become error bars, or one."""

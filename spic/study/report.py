@@ -73,11 +73,11 @@ def report(runs: Path, output: Path, figures: Path, catalogue: Path) -> None:
 
 def findings(measured: Measured) -> Iterator[tuple[str, Finding]]:
     """Name of a block -> what stands in it."""
+    apart = {split_point: measured.at(split_point) for split_point in measured.curves}
     for name, claim in CLAIMS.items():
-        for split_point in measured.curves if name in BY_SPLIT else ():
-            yield f"{name} {measured.name} {split_point}", claim(measured.at(split_point))
-        if name not in BY_SPLIT:
-            yield f"{name} {measured.name}", claim(measured)
+        places = {f" {split_point}": part for split_point, part in apart.items()} if name in BY_SPLIT else {"": measured}
+        for place, part in places.items():
+            yield f"{name} {measured.name}{place}", claim(part)
 
 
 def rendered(finding: Finding, links: Iterable[str] = ()) -> str:

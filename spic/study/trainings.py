@@ -33,7 +33,7 @@ def of_runs(root: Path, logs: Path, task: str) -> list[Record]:
     the file of weights, parameters.
     """
     found, facts = [], _facts(root, logs, task)
-    for file in sorted(curves(root, task, "*").parent.glob("*/*.json")):
+    for file in sorted(curves(root, task, "").glob("*/*.json")):
         for record in read_results([file]).records:
             more = {"variant": file.parent.name, **facts.get((record.curve, record.seed, record.compress_factor), {})}
             found.append(dataclasses.replace(record, more=more, inputs={}, seconds={}, versions={}, costs=None))
@@ -64,10 +64,17 @@ def _summed(log: Path) -> dict[str, float]:
 def kept(file: Path) -> list[Record]:
     """What the report kept, nothing where it has not yet."""
     found = read_results([file]).records if file.exists() else ()
-    for record in found:
-        if not isinstance(record.more.get("variant"), str) or record.curve is None or None in (record.seed, record.compress_factor):
-            raise SpicError(f"{file}: not what spic study report keeps of trainings; restore it, or delete it")
+    if not all(map(_complete, found)):
+        raise SpicError(f"{file}: not what spic study report keeps of trainings; restore it, or delete it")
     return list(found)
+
+
+def _complete(record: Record) -> bool:
+    """As ``of_runs`` makes it: a curve of two words, and numbers beside the variant."""
+    facts = dict(record.more)
+    return (isinstance(facts.pop("variant", None), str) and None not in (record.curve, record.seed, record.compress_factor)
+            and len(record.curve.split()) == 2 and record.curve.split()[0] == record.split_point
+            and all(type(value) in (int, float) for value in facts.values()))
 
 
 def merged(earlier: Iterable[Record], now: Iterable[Record]) -> list[Record]:
