@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -201,18 +200,24 @@ def test_run_lengths_are_read_as_pycocotools_writes_them(runs, height, first):
         assert np.array_equal(coco._run_length_mask(code, *mask.shape), mask.astype(bool))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No mask is made of a polygon."""
+    monkeypatch.setattr(coco.COCO, "annToMask", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(coco.COCO, "annToRLE", lambda *_: pytest.fail("drawn"))
+
+
 def far(value):
     return [[value, 10, 40, 10, 40, 30, 10, 30]]
 
 
 @pytest.mark.parametrize("polygon", [far(1e308), far(-1e308), far(1e6), far(-1e4), far(float("inf")), far(float("nan")),
                                      far(10 ** 400), [[0, 0, 80, 60] * 10_000]])
-def test_polygons_far_outside_or_endless_are_refused_at_once(tmp_path, polygon):
+def test_polygons_far_outside_or_endless_are_refused_before_they_are_drawn(tmp_path, undrawn, polygon):
     root = write_coco(tmp_path / "coco", {1: [(5, polygon)]})
-    start = time.perf_counter()
     with pytest.raises(SpicError, match="annotation 10 of image 1 is no valid polygon") as caught:
         coco.open(root)
-    assert time.perf_counter() - start < 1 and "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_polygons_a_little_outside_are_cut_at_the_rim(tmp_path):
@@ -249,12 +254,10 @@ def test_category_and_image_numbers_are_checked(root):
 @pytest.mark.parametrize("size, words", [((1, 2000), "is 2000x1 pixels, and a picture may be at most 50 times"),
                                          ((60_000, 2), "is 2x60000 pixels"),
                                          ((30_000, 30_000), "is 30000x30000 pixels, and a picture may have 1 to 67108864")])
-def test_extreme_shapes_are_refused_before_any_work(root, size, words):
+def test_extreme_shapes_are_refused_before_any_work(root, undrawn, size, words):
     change_record(root, height=size[0], width=size[1])
-    start = time.perf_counter()
     with pytest.raises(SpicError, match=f"image 7 in .*instances_val2017.json {words}"):
         coco.open(root)
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"images": ' + "[" * 100_000, '{"a":' * 100_000])

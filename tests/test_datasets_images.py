@@ -3,7 +3,6 @@
 import struct
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -134,10 +133,8 @@ def undecoded(monkeypatch):
     (60_000, 1, "is 60000x1 pixels, and a picture may be at most 50 times"),
     (2_000, 39, "at most 50 times"), (0, 5, "b.png")])
 def test_bombs_and_extreme_shapes_are_refused_by_their_header(tmp_path, undecoded, width, height, words):
-    start = time.perf_counter()
     with pytest.raises(UnreadableImage, match=words) as caught:
         read_rgb(png(tmp_path / "b.png", width, height))
-    assert time.perf_counter() - start < 1
     assert "b.png" in str(caught.value) and "\n" not in str(caught.value)
 
 

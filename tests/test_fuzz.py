@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
-import time
 from pathlib import Path
 
 import pytest
@@ -116,10 +115,8 @@ def test_a_foreign_identity_is_told_in_a_short_line(tmp_path):
 def test_nested_brackets_in_dict_yaml_are_refused_soon(tmp_path, bracket):
     path = tmp_path / "dict.yaml"
     path.write_text(bracket * 2000)
-    start = time.process_time()
-    with pytest.raises(SpicError, match="not readable as YAML .line .*nested more than 20 deep"):
-        load_points(path)
-    assert time.process_time() - start < 2  # it took 5 s
+    with pytest.raises(SpicError, match=r"not readable as YAML .line 1, column \d\d: nested more than 20 deep"):
+        load_points(path)  # where the 21st opens, of 2,000
 
 
 def test_a_picture_name_of_many_characters_is_refused_in_a_short_line(fuzz, tmp_path):

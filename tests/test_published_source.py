@@ -39,19 +39,29 @@ def write(tmp_path):
     return write
 
 
+@pytest.fixture
+def few_reads(monkeypatch):
+    """A stream of an archive is asked for bytes a few times: not as often as a huge member claims."""
+    reads, read_on = [], source._Limited.read
+
+    def counted(stream, size):
+        reads.append(size)
+        return read_on(stream, size) if len(reads) < 100 else pytest.fail("reads on and on")
+
+    monkeypatch.setattr(source._Limited, "read", counted)
+
+
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.GNUTYPE_SPARSE,
                                   tarfile.CONTTYPE, b"?"])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("size", [1 << 60, 1 << 40, source.MAX_ARCHIVE_BYTES + 1])
-def test_a_small_tar_with_a_huge_member_ends_at_once(write, kind, packed, size):
-    start = time.monotonic()
+def test_a_small_tar_with_a_huge_member_ends_after_few_reads(write, few_reads, kind, packed, size):
     path = write(tar_header("first", size, kind) + bytes(1024), packed)
     assert path.stat().st_size < 2000
     try:
         assert read(path) == []
     except SpicError as error:
         assert "damaged archive" in str(error)
-    assert time.monotonic() - start < 1
 
 
 def test_the_huge_member_of_a_regular_kind_is_refused(write):
@@ -165,10 +175,8 @@ def test_an_address_that_is_none_is_one_line(address):
 def test_a_server_that_drips_meets_a_total_limit(pieces, monkeypatch):
     monkeypatch.setattr(source, "DOWNLOAD_S", 0.5)
     with server(*pieces, pause=0.02) as address:
-        start = time.monotonic()
         with pytest.raises(SpicError, match="could not be downloaded .not complete after 0.5 seconds"):
             read(address)
-        assert time.monotonic() - start < 3
 
 
 def test_any_of_the_errors_of_http_is_one_line(monkeypatch):
