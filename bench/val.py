@@ -100,7 +100,7 @@ def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
 
     def road(stretch: Stretch, amp: bool) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            stretch.roads[0].travel(stretch.front(images), targets, None, names)
+            stretch.roads[0].travel(stretch.front(images), targets, None, names, plain=[{}] * len(names))
 
     timed = {"uncompressed network": lambda: network(images),
              "split network, no coding": lambda: split_forward(roads["rans"], images)}

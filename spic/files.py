@@ -84,14 +84,6 @@ def existing(path: Path) -> Path:
     return path
 
 
-def require_files(paths: Iterable[Path], how_to_get: str) -> None:
-    """All of them must be there: a look at their names, for the time before anything is downloaded or computed."""
-    missing = [path for path in paths if not Path(path).is_file()]
-    if missing:
-        more = f" (and {len(missing) - 1} more files)" if missing[1:] else ""
-        raise SpicError(f"{missing[0]}: no such file{more}; {how_to_get}")
-
-
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``; a second process waits here, and a killed one lets go.

@@ -143,10 +143,6 @@ def add_gradients(module: nn.Module) -> None:
 # ---- a team of processes of this machine ------------------------------------------------------------------------
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Team:
     """One process of several that work alike."""

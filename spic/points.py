@@ -293,10 +293,9 @@ def _chosen(what: str, wanted: Sequence[str], valid: list[str], where: str) -> l
     return valid if "all" in names else names
 
 
-def _one_of(what: str, value: str, valid: Sequence[str], where: str) -> str:
+def _one_of(what: str, value: str, valid: Sequence[str], where: str) -> None:
     if value not in valid:
         raise SpicError(f"unknown {what} {value!r}; {where} there are: {', '.join(valid)}")
-    return value
 
 
 def record_point(path: Path, key: Key, entry: Mapping) -> None:

@@ -1,6 +1,8 @@
 """Shared by all tests: generated data goes to a folder of this test run."""
 
+import importlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,13 @@ def scratch_cache(tmp_path_factory):
     """Scenes and COCO lists are generated afresh, so that a stale cache cannot make a test pass."""
     os.environ["SPIC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Imports a script of bench/ by its name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+    return importlib.import_module
 
 
 @pytest.fixture(scope="session")

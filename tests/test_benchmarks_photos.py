@@ -16,7 +16,7 @@ from spic.errors import SpicError
 from spic.networks import packaged
 from spic.points import load_points, location
 from spic.training.curve import Pictures, open_pictures
-from spic.training.listing import main, training_list
+from spic.training.listing import main
 
 BENCHMARK = find("classification", "photos")
 IMAGENETTE = Path(__file__).parents[2] / "shared/data/imagenette-160.tar"
@@ -40,8 +40,9 @@ def training(tmp_path):
 
 
 def test_validation_photos_of_imagenet_are_never_learned_from(training):
-    learned = [path.name for path in training_list(BENCHMARK, training)]
-    assert learned == ["n01440764_10026.JPEG", "n01440764_9.JPEG", "ILSVRC.jpg"]
+    found = open_pictures(BENCHMARK, Pictures(training, unlabelled=True), labelled=False)
+    learned = [path.name for path in found.paths]
+    assert learned == ["n01440764_10026.JPEG", "n01440764_9.JPEG", "ILSVRC.jpg"] and found.passed_over == 2
     of_grid = open_pictures(BENCHMARK, Pictures(training), labelled=False)
     assert [path.name for path in of_grid.paths] == learned and not of_grid.labelled
 
@@ -56,7 +57,7 @@ def test_the_366_validation_photos_in_imagenettes_train_are_left_out(tmp_path):
         path = tmp_path / name.split("train/")[1]
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    learned = training_list(BENCHMARK, tmp_path)
+    learned = open_pictures(BENCHMARK, Pictures(tmp_path, unlabelled=True), labelled=False).paths
     assert len(names) == 9469 and len(learned) == 9469 - 366
     assert not any(path.name.startswith("ILSVRC2012_val") for path in learned)
 

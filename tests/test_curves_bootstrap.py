@@ -8,7 +8,7 @@ import torch
 from curve_cases import record, rival, write
 
 from spic.curves import factors
-from spic.curves.bootstrap import UNKNOWN, Bootstrap, Interval, draw, interval, reached
+from spic.curves.bootstrap import RESAMPLES, UNKNOWN, Bootstrap, Interval, draw, interval, reached
 from spic.curves.command import main
 from spic.curves.comparison import compare, read
 from spic.curves.redraw import read_csv
@@ -49,8 +49,8 @@ def two_curves(folder, ours_bytes=2.0, rival_bytes=20.0, noise=0.0):
     return made
 
 
-def bootstrap_of(folder, made, **options):
-    return Bootstrap(compare(Results(tuple(made))), Rows([folder]), **options)
+def bootstrap_of(folder, made):
+    return Bootstrap(compare(Results(tuple(made))), Rows([folder]))
 
 
 def test_the_interval_of_a_share_is_the_binomial_one(tmp_path):
@@ -109,9 +109,9 @@ def test_too_few_answers_make_no_interval():
     assert interval(np.where(np.arange(100) < 2, math.nan, 1.0)) == Interval(1.0, 1.0)
 
 
-def test_draws_are_those_of_the_seed_and_every_one_is_complete():
-    weights = draw(50, 20, seed=3)
-    assert np.array_equal(weights, draw(50, 20, seed=3)) and not np.array_equal(weights, draw(50, 20, seed=4))
+def test_draws_are_always_the_same_ones_and_every_one_is_complete():
+    weights = draw(50)
+    assert np.array_equal(weights, draw(50)) and len({tuple(row) for row in weights}) == len(weights) == RESAMPLES
     assert (weights.sum(1) == 50).all()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +14,13 @@ from spic.points import load_points
 from spic.training.checkpoint import Run
 from tests.test_training_checkpoint import IDENTITY, moments, parts, rewrite
 
-BENCH = str(Path(__file__).parents[1] / "bench")
 SAMPLE = 150
 TARGETS = ("streams", "payloads", "tables", "points", "checkpoints", "records", "annotations", "archives")
 
 
 @pytest.fixture
-def fuzz(monkeypatch):
-    monkeypatch.syspath_prepend(BENCH)
-    return importlib.import_module("fuzz")
+def fuzz(bench):
+    return bench("fuzz")
 
 
 @pytest.mark.parametrize("name", TARGETS)

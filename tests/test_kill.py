@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from pathlib import Path
@@ -14,10 +13,9 @@ from spic.files import write_whole
 
 
 @pytest.fixture
-def kill(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+def kill(monkeypatch, bench):
     monkeypatch.setenv("SPIC_CACHE", "unused")  # torment sets it
-    return importlib.import_module("kill")
+    return bench("kill")
 
 
 def write_numbers(base: Path, place: Path) -> int:

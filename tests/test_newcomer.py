@@ -8,6 +8,8 @@ from PIL import Image
 
 import spic.benchmarks
 from spic.benchmarks import benchmarks, find
+from spic.errors import SpicError
+from spic.training.curve import Pictures, open_pictures
 from spic.tryout import main as try_out
 from spic.training.command import main as train
 from spic.val import main as val
@@ -44,6 +46,8 @@ def test_a_benchmark_is_one_file(tmp_path, monkeypatch, pictures):
     try:
         mine = find("classification", "mine")
         assert len(mine.open_data(pictures, None)) == 12 and mine.build_network("random").fc.out_features == 3
+        with pytest.raises(SpicError, match="mine: says nothing of training pictures for classification"):
+            open_pictures(mine, Pictures(pictures), labelled=False)
     finally:
         benchmarks.cache_clear()
 

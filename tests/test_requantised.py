@@ -1,17 +1,18 @@
 """Which points of a curve the bottleneck of another one replaces: known answers on made-up records."""
 
 import math
-import sys
 from dataclasses import replace
 
 import pytest
 
 from spic.errors import SpicError
-from spic.points import ROOT, OperatingPoint
+from spic.points import OperatingPoint
 from spic.record import Record
 
-sys.path.insert(0, str(ROOT / "bench"))
-import requantised  # noqa: E402
+
+@pytest.fixture
+def requantised(bench):
+    return bench("requantised")
 
 
 def record(bpp, top1):
@@ -23,7 +24,7 @@ CURVE = [record(0.01, 80.0), record(0.1, 90.0)]
 
 @pytest.mark.parametrize("bpp, top1, expected", [
     (0.01, 80, 0), (0.1, 91, -1), (math.sqrt(0.001), 84, 1), (1.0, 89, 1), (0.009, 70, math.nan)])
-def test_the_gap_is_read_off_the_curve_at_the_points_bytes(bpp, top1, expected):
+def test_the_gap_is_read_off_the_curve_at_the_points_bytes(requantised, bpp, top1, expected):
     assert requantised.gap(record(bpp, top1), CURVE) == pytest.approx(expected, nan_ok=True)
 
 
@@ -31,7 +32,7 @@ def point(tmp_path, factor, weights, step=0.5):
     return OperatingPoint("classification", "mine", "S1", factor, step, 2, 6, tmp_path / weights, tmp_path / "t.json", tmp_path)
 
 
-def test_bottlenecks_are_known_by_their_weights(tmp_path):
+def test_bottlenecks_are_known_by_their_weights(tmp_path, requantised):
     points = [point(tmp_path, factor, f"w{factor}") for factor in range(2)]
     made = [replace(point(tmp_path / "more", 9, name, step), root=tmp_path / "more") for name in ("w1", "w0") for step in (1, 2)]
     curves = requantised.by_bottleneck(points, made, [record(0.1 * i, 90) for i in range(1, 5)])
@@ -40,7 +41,7 @@ def test_bottlenecks_are_known_by_their_weights(tmp_path):
         requantised.by_bottleneck(points[:1], made, CURVE * 2)
 
 
-def test_as_few_bottlenecks_as_replace_all_that_can_be(tmp_path, capsys):
+def test_as_few_bottlenecks_as_replace_all_that_can_be(tmp_path, capsys, requantised):
     points = [point(tmp_path, factor, f"w{factor}") for factor in range(3)]
     for each in points:
         each.weights.write_bytes(bytes(1000))

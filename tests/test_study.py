@@ -67,29 +67,29 @@ def test_a_number_never_stands_for_two_trainings(tmp_path):
         plan.note(tmp_path, plan.trials("scenes"))
 
 
-def test_a_curve_s_name_may_say_its_distortion(tmp_path):
-    file = tmp_path / "study.yaml"
+def test_a_curve_s_name_may_say_its_distortion(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "STUDY_FILE", file := tmp_path / "study.yaml")
     file.write_text(TINY.replace("estimators: {table: 1}", "estimators: {table: 1, gaussian+mae: 2, table+mae@fc: 1}"))
-    found = {trial.estimator: trial for trial in plan.trials("tiny", ["US1"], path=file)}
+    found = {trial.estimator: trial for trial in plan.trials("tiny", ["US1"])}
     options = {name: (trial.job.options.rate, trial.job.options.distortion) for name, trial in found.items()}
     assert options == {"table": ("table", "distill"), "gaussian+mae": ("gaussian", "mae"), "table+mae@fc": ("table", "mae@fc")}
-    assert len({trial.job.key for trial in plan.trials("tiny", path=file)}) == len(plan.trials("tiny", path=file))
+    assert len({trial.job.key for trial in plan.trials("tiny")}) == len(plan.trials("tiny"))
     file.write_text(TINY.replace("estimators: {table: 1}", "estimators: {table+mse: 1}"))
     with pytest.raises(SpicError, match="unknown distortion 'mse'"):
-        plan.trials("tiny", path=file)
+        plan.trials("tiny")
 
 
-def test_a_curve_s_name_may_say_its_form(tmp_path):
-    file = tmp_path / "study.yaml"
+def test_a_curve_s_name_may_say_its_form(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "STUDY_FILE", file := tmp_path / "study.yaml")
     file.write_text(TINY.replace("estimators: {table: 1}", "estimators: {table: 1, table+conv2: 1, table+mae+conv: 1}"))
-    found = {trial.estimator: trial.job for trial in plan.trials("tiny", ["US1"], path=file)}
+    found = {trial.estimator: trial.job for trial in plan.trials("tiny", ["US1"])}
     assert {name: (job.form, job.options.distortion) for name, job in found.items()} == {
         "table": ("separable", "distill"), "table+conv2": ("conv2", "distill"), "table+mae+conv": ("conv", "mae")}
     assert {name: job.options.rate for name, job in found.items()} == dict.fromkeys(found, "table")
     for name, words in (("table+conv+conv2", "two forms or two"), ("table+mae+distill", "two forms or two"), ("tablet+conv", "'tablet'")):
         file.write_text(TINY.replace("estimators: {table: 1}", f"estimators: {{{name}: 1}}"))
         with pytest.raises(SpicError, match=words):
-            plan.trials("tiny", path=file)
+            plan.trials("tiny")
 
 
 def test_topologies_differ_from_their_row_in_the_form_alone_and_keep_the_numbers_there_were():
@@ -115,12 +115,12 @@ def test_measuring_calls_functions_and_sorts_their_records(tmp_path, monkeypatch
     root = tmp_path / "scenes"
     plan.note(root, trials)
     (root / "dict.yaml").write_text("")
-    points = [SimpleNamespace(with_tables=lambda kind, trial=trial: (trial, kind)) for trial in trials]
+    points = [SimpleNamespace(name=trial.job.name, with_tables=lambda kind, trial=trial: (trial, kind)) for trial in trials]
     calls = []
     monkeypatch.setattr(evaluation, "load_points", lambda path: {trial.job.key: trial for trial in trials})
     monkeypatch.setattr(evaluation, "select", lambda *arguments: points)
     monkeypatch.setattr(evaluation.recount, "recount", lambda points, kinds, data: calls.append(kinds), raising=False)
-    monkeypatch.setattr(evaluation, "of_points", lambda points: None)
+    monkeypatch.setattr(evaluation, "of_points", lambda points: SimpleNamespace(recipe="one"))
     monkeypatch.setattr(effort, "measure", lambda benchmark, points, data: effort.Effort((), 1, 0.1, 2, 0.3))
 
     def measure_points(chosen, **options):
@@ -137,6 +137,16 @@ def test_measuring_calls_functions_and_sorts_their_records(tmp_path, monkeypatch
     curve = measured.curve("S1 l1", 2, "rans-channel")
     assert [point.setting for point in curve.points] == [str(place) for place in range(len(trials))]
     assert measured.effort().training_pictures == 2
+
+
+def test_a_trained_point_that_nobody_noted_is_refused_before_it_is_measured(tmp_path, monkeypatch):
+    trial, *_ = plan.trials("scenes", ["S1/l1"], [2])
+    (root := tmp_path / "scenes").mkdir()
+    (root / "dict.yaml").write_text("")
+    monkeypatch.setattr(evaluation, "load_points", lambda path: {trial.job.key: trial})
+    monkeypatch.setattr(evaluation, "select", lambda *arguments: [trial.job])
+    with pytest.raises(SpicError, match=f"trials.json: says nothing of {trial.job.name}"):
+        evaluation.measure(tmp_path, "scenes", variants=["rans-shared"])
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"points": 5}', '{"points": [{"costs": 1}]}', "[" * 100_000])

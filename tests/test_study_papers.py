@@ -121,6 +121,15 @@ def test_the_peak_is_that_of_the_most_bits(tmp_path, gains, verdict):
     assert papers.peak(mine).verdict == verdict
 
 
+def test_curves_that_code_nothing_have_no_peak(tmp_path):
+    mine = Measured(tmp_path, "mine", "classification")
+    for seed, markers in enumerate((CURVE, CURVE, [(0.0, 80.0)])):
+        for name in ("S1 hyperprior", "S1 l1"):
+            put(mine.runs, "trained", "rans-shared", name, markers, seed=seed)
+    finding = papers.peak(mine)
+    assert finding.verdict == OPEN and "+0.00 ± 0.00 (n=2 of 3)" in finding.sentence
+
+
 @pytest.mark.parametrize("gains, verdict", [
     ({"mae": 0, "mae@layer4.1": -1}, PART), ({"mae": 0, "mae@layer4.1": 1}, OPEN),
     ({"mae": 0, "mae@avgpool": -1, "mae@layer4.2": -2, "mae@layer4.1": -3, "mae@layer4.0": -4}, HOLDS),

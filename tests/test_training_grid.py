@@ -11,12 +11,12 @@ from spic.bottleneck import FORMS, PUBLISHED_LATE, make_bottleneck
 from spic.coding.counting import KINDS
 from spic.errors import SpicError
 from spic.parts import load_table
-from spic.points import load_points
+from spic.points import SHARED, load_points
 from spic.quantize import quantize
 from spic.study import plan
 from spic.training import grid
 from spic.training.jobs import Curve, default_channels, default_stride
-from spic.training.tables import count_table, write_point
+from spic.training.tables import count_tables, write_point
 
 
 @pytest.mark.parametrize("benchmark, least", [("scenes", 6), ("imagenette", 4), ("camvid", 4)])
@@ -69,6 +69,12 @@ def test_only_what_the_grid_has_is_asked_for(names, capsys):
     assert f"--only {names[-1]}: no such point" in line and "S1, S2, S3" in line
 
 
+def test_a_task_that_the_grid_has_nothing_of_is_refused(capsys):
+    assert grid.main(["--benchmark", "imagenette", "--task", "segmentation", "--only", "S1"]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert "nothing for segmentation; it has: classification" in line
+
+
 def test_some_points_can_be_chosen():
     jobs = grid.read_grid("scenes")
     chosen = grid.chosen(jobs, ["classification"], ["S1/0", "US2"])
@@ -113,7 +119,7 @@ def test_a_written_point_loads_checked_and_its_table_counts_the_symbols(tmp_path
     torch.manual_seed(0)
     bottleneck = make_bottleneck((16, 7, 7), 3, 2, PUBLISHED_LATE).eval()
     features = torch.randn(20, 16, 7, 7).relu()
-    table = count_table(bottleneck.encoder, features, 0.5)
+    table = count_tables(bottleneck.encoder, features, 0.5, [SHARED])[SHARED]
     key, settings = ("classification", "mine", "S1", 0), {"network": "torchvision:resnet18", "cut": "layer4", "activation": "none"}
     write_point(bottleneck, table, key, tmp_path, settings, {"network": "abc", "image_size": "32x32"})
     point = load_points(tmp_path / "dict.yaml")[key]

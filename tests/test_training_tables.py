@@ -17,7 +17,7 @@ from spic.errors import SpicError
 from spic.files import verify_file
 from spic.parts import load_table
 from spic.points import SHARED, load_points
-from spic.training.tables import count_table, count_tables, write_tables
+from spic.training.tables import count_tables, write_tables
 
 SHAPE = (2, 3, 4)
 
@@ -80,7 +80,7 @@ def test_all_kinds_are_counted_in_one_pass_as_one_by_one():
     tables = count_tables(encoder, features, 0.1, KINDS)
     assert tuple(tables) == KINDS
     for kind, table in tables.items():
-        assert table.digest == count_table(encoder, features, 0.1, kind).digest
+        assert table.digest == count_tables(encoder, features, 0.1, [kind])[kind].digest
         assert table.total == 20 * 3 * 4 * 4
     with pytest.raises(SpicError, match="unknown kind of tables 'pixel'"):
         SymbolCounter("pixel")

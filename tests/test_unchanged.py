@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,8 @@ from spic.errors import SpicError
 
 
 @pytest.fixture
-def unchanged(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
-    return importlib.import_module("unchanged")
+def unchanged(bench):
+    return bench("unchanged")
 
 
 TABLES = [FrequencyTable({0: 9, 1: 3, 2: 1}, step) for step in (0.5, 1.0)]

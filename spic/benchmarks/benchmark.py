@@ -99,6 +99,13 @@ class Whole:
         return decoded
 
 
+def given(data: Path | None, name: str, advice: str = "") -> Path:
+    """The folder of a public data set, which has to be named."""
+    if data is None:
+        raise SpicError(f"{name}: say where the pictures are with --valdir or --data DIR{advice and f' ({advice})'}")
+    return data
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """A task on a data set with a network.
@@ -135,6 +142,13 @@ class Benchmark:
     def backbone_file(self) -> Path:
         """Where the project's own weights of the network lie."""
         return ROOT / "Weights" / self.name / f"{self.task}.safetensors"
+
+    @property
+    def training(self) -> Source:
+        """Its own training pictures, and the views of pictures that bottlenecks learn from."""
+        if self.source is None:
+            raise SpicError(f"{self.name}: says nothing of training pictures for {self.task}; give the benchmark a source")
+        return self.source
 
     def cut_after(self, point: OperatingPoint) -> str | tuple[str, ...]:
         """The node or module that the point's bottleneck sits behind."""

@@ -1,15 +1,12 @@
 """CamVid, street scenes with eleven classes, with a DeepLabV3-ResNet-50 of half width trained by the project."""
 
 from spic.benchmarks import coco
-from spic.benchmarks.benchmark import Benchmark, Cropping, Recipe, Source
+from spic.benchmarks.benchmark import Benchmark, Cropping, Recipe, Source, given
 from spic.datasets import camvid, names
-from spic.errors import SpicError
 
 
 def _open(data, split, limit=None):
-    if data is None:
-        raise SpicError("camvid: say where the pictures are with --valdir or --data DIR (docs/results.md says how to get them)")
-    return camvid.open(data, limit, split)
+    return camvid.open(given(data, "camvid", "docs/results.md says how to get them"), limit, split)
 
 
 BENCHMARKS = (

@@ -1,10 +1,9 @@
 """COCO with torchvision's DeepLabV3-ResNet-50, official weights: the segmentation of the papers, with their bottlenecks."""
 
-from spic.benchmarks.benchmark import Benchmark, Source, Whole
+from spic.benchmarks.benchmark import Benchmark, Source, Whole, given
 from spic.benchmarks.imagenet import HOW_TO_GET
 from spic.bottleneck import PUBLISHED_PIXELS
 from spic.datasets import coco, names
-from spic.errors import SpicError
 
 GEOMETRY = dict.fromkeys(("S1", "S2", "S3"), PUBLISHED_PIXELS)
 CUTS = {"S1": "classifier.0", "S2": "backbone.layer4.1", "S3": "backbone.layer3"}
@@ -28,9 +27,7 @@ class OneBranch(Whole):
 
 
 def _open(data, split, limit=None):
-    if data is None:
-        raise SpicError("coco: say where the pictures are with --valdir or --data DIR")
-    return coco.open(data, limit, split=split)
+    return coco.open(given(data, "coco"), limit, split=split)
 
 
 BENCHMARKS = (

@@ -1,10 +1,9 @@
 """ImageNet with torchvision's ResNet-50, official weights: the classification of the papers, with their bottlenecks."""
 
-from spic.benchmarks.benchmark import Benchmark, Source
+from spic.benchmarks.benchmark import Benchmark, Source, given
 from spic.bottleneck import PUBLISHED_EARLY, PUBLISHED_LATE
 from spic.datasets import imagenet, names
 from spic.datasets.images import Preparation
-from spic.errors import SpicError
 
 ARCHIVE_URL = "https://github.com/IntelLabs/spic/archive/640c26c163519f50d4ab2dfa85729ea883fc485d.zip"
 HOW_TO_GET = f"import the published artefacts with: spic import --source {ARCHIVE_URL}"
@@ -13,9 +12,7 @@ GEOMETRY = {"S1": PUBLISHED_LATE, "S2": PUBLISHED_LATE, "S3": PUBLISHED_EARLY}
 
 
 def _open(data, split, limit=None):
-    if data is None:
-        raise SpicError("imagenet: say where the pictures are with --valdir or --data DIR")
-    return imagenet.open(data, limit, split=split)
+    return imagenet.open(given(data, "imagenet"), limit, split=split)
 
 
 BENCHMARKS = (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from spic.benchmarks.benchmark import Benchmark, Source
+from spic.benchmarks.benchmark import Benchmark, Source, given
 from spic.datasets.folder import open_folder
 from spic.errors import SpicError
 from spic.networks import zoo
@@ -19,17 +17,10 @@ def own_benchmark(task: str, name: str, network: str) -> Benchmark:
     if entry.task != task:
         raise SpicError(f"{network}: answers {entry.task}, not {task}; run the command of that task")
     count = entry.num_classes
-    given = partial(_given, name)
     labels = count if task == "classification" else None
     return Benchmark(
         task, name, network, count, entry.preparation,
-        lambda data, limit: open_folder(given(data), entry.preparation, labels, limit),
+        lambda data, limit: open_folder(given(data, name), entry.preparation, labels, limit),
         lambda: entry.class_names or [f"class {i}" for i in range(count)], official=True,
         how_to_get=f"train it with: spic train --network {network} --cut NODE --data DIR",
-        source=Source(lambda data, split, limit=None: open_folder(given(data), entry.preparation, labels, limit, split)))
-
-
-def _given(name: str, data):
-    if data is None:
-        raise SpicError(f"{name}: say where the pictures are with --valdir or --data DIR")
-    return data
+        source=Source(lambda data, split, limit=None: open_folder(given(data, name), entry.preparation, labels, limit, split)))

@@ -12,6 +12,7 @@ import numpy as np
 
 from spic.coding.contexts import Selector
 from spic.coding.symbols import symbol_matrix
+from spic.machine import cores
 
 PADDING = 8
 """Bytes that follow the last payload in a decoder's buffer, so that wide reads stay inside."""
@@ -73,7 +74,7 @@ def default_threads() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if asked.isascii() and asked.isdigit() and int(asked):
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 @lru_cache(maxsize=1)

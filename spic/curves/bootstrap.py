@@ -55,9 +55,9 @@ def interval(draws: np.ndarray) -> Interval:
     return Interval(*np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf").tolist())
 
 
-def draw(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+def draw(images: int) -> np.ndarray:
     """How often each image is in each draw, float32 [R, N]; rows sum to N."""
-    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples).astype(np.float32)
+    return np.random.default_rng(SEED).multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(np.float32)
 
 
 class Bootstrap:
@@ -66,8 +66,8 @@ class Bootstrap:
     comparison: what is compared. rows: where those of its records lie.
     """
 
-    def __init__(self, comparison: Comparison, rows: Rows, resamples: int = RESAMPLES, seed: int = SEED):
-        self.comparison, self.rows, self.resamples, self.seed = comparison, rows, resamples, seed
+    def __init__(self, comparison: Comparison, rows: Rows):
+        self.comparison, self.rows = comparison, rows
         self._cells: dict[str, tuple[np.ndarray, ...]] = {}
         self._rates: dict[tuple, np.ndarray] = {}
 
@@ -79,7 +79,7 @@ class Bootstrap:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        return draw(len(self.names), self.resamples, self.seed)
+        return draw(len(self.names))
 
     def covers(self, curve: Curve) -> bool:
         """Whether all points of a curve have their rows."""

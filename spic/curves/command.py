@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from spic.coding import CODERS
 from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, guarded, positive
 from spic.curves import factors, paper, summaries
@@ -93,7 +94,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     add_choice(add)
     add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
     add("--split_point", nargs="+", default=["all"], help="S1 S2 S3 US1 US2 (default: all)")
-    add("--coder", default="rans", help="huffman (as published) or rans (default: %(default)s)")
+    add("--coder", choices=CODERS, default="rans", help="default: %(default)s")
     add("--tables", choices=KINDS, help="kind of frequency table of the points (default: each one's own, as dict.yaml says)")
     add("--codecs", nargs="+", help="rivals (default: all that work here)")
     add("--features", nargs="+", default=[], metavar="SPLIT", help="also plain compression of the features here")

@@ -25,10 +25,13 @@ def equal_files(first: Iterable[os.PathLike], second: Iterable[os.PathLike]) -> 
     return pairs
 
 
-def require_apart(paths: Sequence[os.PathLike], folders: Iterable[Path]) -> None:
-    """SpicError if one of the pictures is, byte for byte, one of those in the folders; or if a folder holds none."""
+def require_apart(paths: Sequence[os.PathLike], folders: Iterable[Path]) -> dict[Path, int]:
+    """SpicError if one of the pictures is, byte for byte, one of those in the folders; or if a folder holds none. Returns how
+    many each holds."""
+    counts = {}
     for folder in folders:
         tested = pictures(folder)
+        counts[folder] = len(tested)
         if not tested:
             raise SpicError(f"{folder}: holds no pictures that others could be compared with")
         if pairs := equal_files(paths, tested):
@@ -36,3 +39,4 @@ def require_apart(paths: Sequence[os.PathLike], folders: Iterable[Path]) -> None
             more = f" (and {len(pairs) - 1} more pairs)" if pairs[1:] else ""
             raise SpicError(f"{learned}: is the same picture as {known}{more}; what is tested on must not be learned from: "
                             "take it out of one of the folders")
+    return counts

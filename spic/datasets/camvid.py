@@ -84,8 +84,6 @@ def _check_size(path: str | os.PathLike, image: Image.Image) -> None:
         raise UnreadableImage(f"{path} is {image.size[0]}x{image.size[1]} pixels, CamVid has 480x360")
 
 
-def open(valdir: str | os.PathLike | None, limit: int | None = None, split: str = "test") -> CamVid:
+def open(valdir: str | os.PathLike, limit: int | None = None, split: str = "test") -> CamVid:
     """The 233 test pictures (or ``train``, ``val``) in `valdir`."""
-    if valdir is None:
-        raise SpicError("camvid: say where the pictures are with --valdir DIR (README, Real photos, says how to get them)")
     return CamVid(Path(valdir), split, limit)

@@ -227,7 +227,7 @@ def _check_polygons(polygons, height: int, width: int) -> None:
 
 
 def open(valdir: str | os.PathLike, limit: int | None = None, categories: Sequence[int] = VOC_CATEGORIES,
-         split: str = "val", transform: Callable = evaluation_transform) -> CocoSegmentation:
+         split: str = "val") -> CocoSegmentation:
     """COCO in `valdir`: `<split>2017/` or `images/<split>2017/`, and `annotations/instances_<split>2017.json`."""
     root = Path(valdir)
     annotation_file = root / "annotations" / f"instances_{split}2017.json"
@@ -240,4 +240,4 @@ def open(valdir: str | os.PathLike, limit: int | None = None, categories: Sequen
     if not annotation_file.is_file():
         raise SpicError(f"no annotations in {root}: expected {annotation_file.relative_to(root)} there "
                         "(annotations_trainval2017.zip of cocodataset.org)")
-    return CocoSegmentation(image_folder, annotation_file, categories, limit, transform)
+    return CocoSegmentation(image_folder, annotation_file, categories, limit)

@@ -21,7 +21,7 @@ from spic.errors import SpicError
 class Unlabelled(Dataset):
     """Any folder of pictures, nested or flat: items are network inputs, float32 [3, H, W], and nothing else is read.
 
-    left_out: patterns of file names that do not count.
+    left_out: patterns of file names that do not count; ``passed_over``: how many files that were.
     """
 
     labelled = False
@@ -31,7 +31,9 @@ class Unlabelled(Dataset):
     def __init__(self, folder: Path, preparation: Preparation, limit: int | None = None, left_out: Sequence[str] = ()):
         if not folder.is_dir():
             raise SpicError(f"{folder}: no such folder; --data names one that holds pictures")
-        found = sorted(path for path in map(Path, pictures(folder)) if not any(path.match(pattern) for pattern in left_out))
+        there = pictures(folder)
+        found = sorted(path for path in map(Path, there) if not any(path.match(pattern) for pattern in left_out))
+        self.passed_over = len(there) - len(found)
         if not found:
             raise SpicError(f"{folder}: holds no picture ({' '.join(IMG_EXTENSIONS)})")
         self.paths = evenly_spread(found, limit)

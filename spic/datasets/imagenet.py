@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Sequence
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -28,16 +28,16 @@ class ClassFolders(Dataset):
 
     The number is the name's place in `classes`, so a folder with only some of the classes is labelled rightly.
     `paths` and `labels` list the items in order of class and name; `class_names[c]` is class c in English.
-    `transform`: what becomes of the RGB picture instead of `preparation`.
+    `transform`: what becomes of the RGB picture; `preparation`, unless someone asks for it otherwise.
     """
 
     labelled = True
 
     def __init__(self, folder: Path, classes: Sequence[str] = WORDNET_IDS, limit: int | None = None,
-                 preparation: Preparation = PREPARATION, transform: Callable | None = None):
+                 preparation: Preparation = PREPARATION):
         self.classes, self.num_classes = tuple(classes), len(classes)
         self.preparation, self.image_size = preparation, preparation.image_size
-        self.transform = transform or preparation
+        self.transform = preparation
         samples = [(path, label) for label, name in enumerate(classes) for path in pictures(folder / name)]
         if not samples:
             raise SpicError(f"the class folders in {folder} hold no pictures; expected files such as NAME.jpg in them")
@@ -98,8 +98,6 @@ def open(valdir: str | os.PathLike, limit: int | None = None, classes: Sequence[
     return ClassFolders(_class_root(Path(valdir), classes, split), classes, limit, preparation)
 
 
-def open_imagenette(valdir: str | os.PathLike | None, limit: int | None = None, split: str = "val") -> ClassFolders:
+def open_imagenette(valdir: str | os.PathLike, limit: int | None = None, split: str = "val") -> ClassFolders:
     """Imagenette (ten ImageNet classes) at 160 pixels."""
-    if valdir is None:
-        raise SpicError("imagenette: say where the pictures are with --valdir DIR (README, Real photos)")
     return open(valdir, limit, IMAGENETTE_CLASSES, split, IMAGENETTE_PREPARATION)

@@ -1,7 +1,6 @@
 """Batches of a data set, loaded by processes of their own if asked; what goes wrong in one of them is one line."""
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,20 +9,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from spic.errors import SpicError
+from spic.machine import cores
 
 MOST_PER_BATCH = 2 ** 16
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_workers(workers: int) -> int:
     """`workers` if this machine can bear so many processes: 4 for each core, and 16 anywhere."""
-    most = max(16, 4 * available_cores())
+    most = max(16, 4 * cores())
     if not 0 <= workers <= most:
-        raise SpicError(f"--workers {_short(workers)}: this machine has {available_cores()} cores, so choose 0 to {most}")
+        raise SpicError(f"--workers {_short(workers)}: this machine has {cores()} cores, so choose 0 to {most}")
     return workers
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spic.benchmarks import EMBEDDED, Benchmark, default_name, find, names
 from spic.commands import boolean, positive
+from spic.machine import cores
 from spic.record import Record, Results
 from spic.tasks import TASKS
 
@@ -26,7 +26,7 @@ def add_options(add: Callable) -> None:
     add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")
     add("--batch_size", type=positive, default=16, help="images per step of the network (default: %(default)s)")
-    add("--workers", type=positive, default=len(os.sched_getaffinity(0)), help="cores for the codecs (default: all)")
+    add("--workers", type=positive, default=cores(), help="cores for the codecs (default: all)")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run the networks on the GPU (default: False)")
     add("--cache", type=Path, help="folder of finished points, one file each (default: spic's cache folder)")
     add("--output", type=Path, required=True, help="write the records to FILE.json")

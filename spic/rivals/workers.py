@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
-import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spic.rivals.anatomy import Parts
 from spic.errors import SpicError
+from spic.machine import end_with_parent
+from spic.rivals.anatomy import Parts
 
 
 class Passage(NamedTuple):
@@ -46,16 +44,6 @@ def transmit_by_name(name: str, quality: int, array: np.ndarray) -> Passage:
     return transmit(CODECS[name], quality, array)
 
 
-def _end_with_parent() -> None:
-    """A worker process whose parent was killed would wait for work for ever."""
-
-    def watch() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _in_process(pool: ProcessPoolExecutor, name: str, quality: int, array: np.ndarray) -> Passage:
     try:
         return pool.submit(transmit_by_name, name, quality, array).result()
@@ -81,7 +69,7 @@ class Workers:
     @cached_property
     def processes(self) -> ProcessPoolExecutor:
         # spawn: a fork would copy a process whose threads hold locks
-        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), _end_with_parent)
+        return ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), end_with_parent)
 
     def submit(self, load: Callable[[int], np.ndarray], index: int, codec: Any, quality: int | None) -> Future:
         """Load item `index` and carry it through the codec; the future holds a Passage."""

@@ -74,7 +74,7 @@ def delta_text(delta: Delta, form: str, unit: float = 1.0) -> str:
 
 def deeper(measured: Measured) -> Finding:
     """Of each two neighbours, do the deeper one's bits lie lower at one point under the network, and in the mean?"""
-    comparison = measured.compared()
+    comparison = measured.compared
     curves = {name: curve for name, curve in by_name(comparison).items() if curve.kind == OURS_KIND}
     pairs = [(a, b) for a, b in (("S1", "S2"), ("S2", "S3")) if a in curves and b in curves]
     if not pairs:
@@ -119,7 +119,7 @@ def unsupervised(measured: Measured) -> Finding:
     Without a trained pair there is nothing to judge: the shipped curves, one training of each, are shown beside trained ones only.
     """
     rows, verdicts, parts = [], [], []
-    shipped = by_name(measured.compared())
+    shipped = by_name(measured.compared)
     for supervised, free in (("S1", "US1"), ("S2", "US2")):
         for estimator in sorted(set(measured.estimators.get(supervised, ())) & set(measured.estimators.get(free, ()))):
             deltas = seed_deltas(measured, bd_accuracy, f"{supervised} {estimator}", f"{free} {estimator}")
@@ -207,14 +207,14 @@ def prediction(measured: Measured) -> Finding:
 
 def tables(measured: Measured) -> Finding:
     """Bits saved by rANS and by finer tables while the predictions stay the same."""
-    variants = [v for v in (PUBLISHED_VARIANT, *OUR_VARIANTS) if measured.shipped(v)]
-    if PUBLISHED_VARIANT not in variants or len(variants) < 2:
+    shipped = {variant: measured.shipped(variant) for variant in (PUBLISHED_VARIANT, *OUR_VARIANTS)}
+    found_of = {variant: _records(comparison) for variant, comparison in shipped.items() if comparison}
+    if PUBLISHED_VARIANT not in found_of or len(found_of) < 2:
         return Finding(ABSENT)
-    published = _records(measured.shipped(PUBLISHED_VARIANT))
+    published = found_of.pop(PUBLISHED_VARIANT)
     changed, savings = 0, {}
     split_points = sorted({key[0] for key in published})
-    for variant in variants[1:]:
-        found = _records(measured.shipped(variant))
+    for variant, found in found_of.items():
         common = published.keys() & found.keys()
         changed += sum(published[key].accuracy != found[key].accuracy for key in common)
         savings[variant] = {s: [1 - found[key].bpp / published[key].bpp for key in common if key[0] == s]
@@ -286,4 +286,4 @@ def _ratio(measured: Measured, split_point: str, published: tuple[str, str], our
         curves = [measured.curve(f"{split_point} {name}", seed, variant) for name, variant in (ours, published)]
         rates = [rate_at(curve, _under(measured, 1)) if curve else math.nan for curve in curves]
         ratios.append(rates[0] / rates[1])
-    return Spread(tuple(filter(math.isfinite, ratios)))
+    return Spread.known(ratios, "not reached")

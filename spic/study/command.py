@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spic.benchmarks import EMBEDDED
 from spic.commands import Parser, guarded, natural, positive
-from spic.parallel import cores
+from spic.machine import cores
 from spic.points import DICT_FILE, ROOT
 from spic.study.evaluation import VARIANTS, measure
 from spic.study.report import report

@@ -49,17 +49,15 @@ class Effort:
 
 
 def measure(benchmark: Benchmark, points: list[OperatingPoint], data: Path | None) -> Effort:
-    """Measure the first point of each geometry, with one thread."""
+    """Measure the first point of each geometry, with one thread. benchmark: one with a recipe, by which its network was trained."""
     torch.set_num_threads(1)
-    if benchmark.source is None or benchmark.recipe is None:
-        raise SpicError(f"{benchmark.name}: its network is not trained by this project, so there is no time to compare with")
     dataset = benchmark.open_data(data, LATENCY_IMAGES)
     load_seconds, network = timed(lambda: ready(benchmark, dataset.image_size, torch.device("cpu")))
     chosen, images = one_per_geometry(points), sample(benchmark, dataset, torch.device("cpu"))
     costs = costs_of_points(benchmark, network, chosen, images, CODER)
     found = tuple(PointEffort(point.split_point, point.stride, point.channels, cost,
                               *switching(benchmark, network, point, images[0])) for point, cost in zip(chosen, costs))
-    pictures = len(benchmark.source.open(data, benchmark.source.backbone))
+    pictures = len(benchmark.training.open(data, benchmark.training.backbone))
     seconds = pictures * network_seconds_per_picture(benchmark, benchmark.recipe)
     return Effort(found, sum(parameter.numel() for parameter in network.parameters()), load_seconds, pictures, seconds)
 

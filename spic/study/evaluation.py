@@ -80,7 +80,8 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
               for group in _groups(whose, catalogue, benchmark, tasks)]
     if not groups:
         raise SpicError(f"no points of {benchmark} for {' or '.join(tasks)}: train some, or choose another --benchmark")
-    for group in _chosen(groups, only, plan.read_notes(root)) if only else groups:
+    notes = _notes(root, groups)
+    for group in _chosen(groups, only, notes) if only else groups:
         _count_tables(group, data, variants)
         for variant in variants:
             coder, tables, rdo = coding_of(variant)
@@ -89,19 +90,29 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
                 [point.with_tables(tables) for point in group.points], valdir=data, coder=coder, limit=limit,
                 workers=workers, output=target, per_image=target, quiet=True, rdo=rdo)
             if group.whose == "trained":
-                sort_by_curve(measured, curves(root, group.task, variant), plan.read_notes(root))
+                sort_by_curve(measured, curves(root, group.task, variant), notes)
     for group in groups:
-        if group.whose == "shipped" and not effort_file(root, group.task).exists():
-            effort.write(effort_file(root, group.task), effort.measure(of_points(group.points), group.points, data))
-        if group.whose == "shipped" and rivals:
-            _measure_rivals(of_points(group.points), rivals_folder(root, group.task), valdir=data, limit=limit,
-                            workers=max(1, workers))
+        if group.whose == "shipped":
+            shipped = of_points(group.points)
+            if shipped.recipe and not effort_file(root, group.task).exists():  # else there is no training to compare with
+                effort.write(effort_file(root, group.task), effort.measure(shipped, group.points, data))
+            if rivals:
+                _measure_rivals(shipped, rivals_folder(root, group.task), valdir=data, limit=limit, workers=max(1, workers))
+
+
+def _notes(root: Path, groups: Iterable[Group]) -> dict[str, dict]:
+    """What each trained point is; one of which nothing is noted is refused before it is measured."""
+    notes = plan.read_notes(root)
+    for point in (point for group in groups if group.whose == "trained" for point in group.points):
+        if point.name not in notes:
+            raise SpicError(f"{root / plan.TRIALS}: says nothing of {point.name}; restore it, or choose another --runs folder")
+    return notes
 
 
 def _chosen(groups: Iterable[Group], only: set[str], notes: Mapping[str, dict]) -> list[Group]:
     """Of each group the points whose split point or curve is named; a name that none has is refused."""
     trained = {point: f"{point.split_point}/{notes[point.name]['estimator']}" for group in groups for point in group.points
-               if group.whose == "trained" and point.name in notes}
+               if group.whose == "trained"}
     names = {point: {point.split_point, trained.get(point, point.split_point)} for group in groups for point in group.points}
     known = set().union(*names.values())
     if unknown := sorted(only - known):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from spic.benchmarks import benchmarks
 from spic.bottleneck import SEPARABLE
+from spic.curves.bootstrap import Bootstrap
 from spic.curves.comparison import Comparison, Curve, compare, read
 from spic.curves.samples import Rows
 from spic.record import Record, Results
@@ -30,6 +32,13 @@ class Spread:
 
     values: tuple[float, ...]
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def known(cls, values: Iterable[float], note: str) -> Spread:
+        """Of those that are numbers; ``note`` stands for each that is none."""
+        every = tuple(values)
+        found = tuple(filter(math.isfinite, every))
+        return cls(found, (note,) * (len(every) - len(found)))
 
     @property
     def mean(self) -> float:
@@ -75,16 +84,22 @@ class Measured:
         """The shipped points, a curve per split point."""
         return _read(sorted(records(self.root, self.task, "shipped", variant).glob("*.json")))
 
+    @cached_property
     def compared(self) -> Comparison | None:
         """The shipped points, and the rivals on the same pictures where those were measured."""
-        rivals = sorted(rivals_folder(self.root, self.task).glob("*.json"))
-        return read([records(self.root, self.task, "shipped", MAIN_VARIANT), *rivals]) if rivals and self.shipped() else self.shipped()
+        shipped = sorted(self._folders[0].glob("*.json"))
+        return _read(shipped and shipped + sorted(self._folders[1].glob("*.json")))
 
     @cached_property
-    def rows(self) -> Rows:
-        """Of each picture, of what is measured here."""
-        return Rows(folder for folder in (records(self.root, self.task, "shipped", MAIN_VARIANT),
-                                          rivals_folder(self.root, self.task)) if folder.is_dir())
+    def bootstrap(self) -> Bootstrap | None:
+        """Over the pictures of what is compared; None where no rows were kept of them."""
+        found = Bootstrap(self.compared, Rows(filter(Path.is_dir, self._folders)))
+        return found if found.names else None
+
+    @property
+    def _folders(self) -> tuple[Path, Path]:
+        """Of what is compared, shipped points and rivals: records, and rows per picture."""
+        return records(self.root, self.task, "shipped", MAIN_VARIANT), rivals_folder(self.root, self.task)
 
     @property
     def kept(self) -> Path | None:
@@ -141,7 +156,7 @@ class Measured:
     @cached_property
     def comparison(self) -> Comparison:
         """Any curves there are: for what all of them share, the uncompressed accuracy and its unit."""
-        return self.trained() or self.compared()
+        return self.trained() or self.compared
 
     def logged(self) -> dict[tuple[str, str], list[dict]]:
         """(split point, estimator) of each measured curve of the published form -> of each of its trainings, what its log says: the

@@ -26,6 +26,7 @@ TABLE_3 = {"separable": "74.91 % at 0.069 bpp, 0.57 M parameters", "separable2":
 """Topology of a bottleneck -> what Table 3 of the paper says of it, at S1 of classification."""
 TRAININGS = {form: "table" if form == SEPARABLE else f"table+{form}" for form in TABLE_3}
 """Topology -> the name of its curve in study.yaml."""
+CODES_NOTHING = "codes nothing"
 AGAINST = f"BD-rate against {SEPARABLE}"
 
 
@@ -43,23 +44,17 @@ def unlabelled(measured: Measured) -> Finding:
 
 
 def _against_rivals(measured: Measured, wanted: Callable[[str], bool]) -> Finding:
-    comparison = measured.compared()
+    comparison = measured.compared
     rivals = factors.rivals_of(comparison) if comparison else []
     ours = [curve for curve in comparison.curves if curve.kind == OURS and wanted(curve.name)] if rivals else []
     if not ours:
         return Finding(ABSENT)
-    bootstrap = _bootstrap(measured, comparison)
-    judged = [_judge(comparison, bootstrap, curve, rivals) for curve in ours]
+    judged = [_judge(comparison, measured.bootstrap, curve, rivals) for curve in ours]
     parts = [f"{row['split point']} {verdict} ({row[factors.COLUMNS['bpp']]} times, with all bytes {row[factors.COLUMNS['bpp_wire']]})"
              for verdict, row in judged]
     sentence = f"{comparison.images} pictures; fewer bits than the cheapest rival: {'; '.join(parts)}{_answer(comparison, ours)}"
     return Finding(combined(verdict for verdict, _ in judged), sentence,
                    ([row for _, row in judged], _each_rival(comparison, ours, rivals)))
-
-
-def _bootstrap(measured: Measured, comparison: Comparison) -> Bootstrap | None:
-    found = Bootstrap(comparison, measured.rows)
-    return found if found.names else None
 
 
 def _judge(comparison: Comparison, bootstrap: Bootstrap | None, ours: Curve, rivals: list[Curve]) -> tuple[str, dict]:
@@ -109,8 +104,8 @@ def peak(measured: Measured) -> Finding:
     rows, verdicts = [], []
     for split_point, names in measured.estimators.items():
         if {PAPERS, HEURISTIC} <= set(names):
-            gains = Spread(tuple(_top(measured, f"{split_point} {PAPERS}", seed) - _top(measured, f"{split_point} {HEURISTIC}", seed)
-                                 for seed in _common_seeds(measured, split_point)))
+            gains = Spread.known((_top(measured, f"{split_point} {PAPERS}", seed) - _top(measured, f"{split_point} {HEURISTIC}", seed)
+                                  for seed in _common_seeds(measured, split_point)), CODES_NOTHING)
             verdicts.append(judged_over_seeds(gains, lambda points: points > 0))
             rows.append({"split point": split_point, f"peak of {PAPERS} above {HEURISTIC} (points)": gains.text("+.2f"),
                          "verdict": verdicts[-1]})
@@ -124,24 +119,26 @@ def _common_seeds(measured: Measured, split_point: str) -> list[int]:
 
 
 def _top(measured: Measured, name: str, seed: int) -> float:
-    """Accuracy in points of the trained point with the most bits: not of the best, which the pictures would choose."""
-    return _most_bits(measured.curve(name, seed)).accuracy / measured.unit.drop
+    """Accuracy in points of the trained point with the most bits: not of the best, which the pictures would choose. NaN where
+    all of them code nothing."""
+    points = measured.curve(name, seed).drawable()
+    return _most_bits(points).accuracy / measured.unit.drop if points else math.nan
 
 
-def _most_bits(curve: Curve) -> Point:
-    return max(curve.drawable(), key=lambda point: point.bpp)
+def _most_bits(points: list[Point]) -> Point:
+    return max(points, key=lambda point: point.bpp)
 
 
 def above(measured: Measured) -> Finding:
     """Does segmentation with a bottleneck end above the uncompressed network?"""
-    comparison = measured.compared() if measured.task == "segmentation" else None
-    ours = [curve for curve in comparison.curves if curve.kind == OURS and supervised(curve.name)] if comparison else []
+    comparison = measured.compared if measured.task == "segmentation" else None
+    ours = [curve for curve in comparison.curves if curve.kind == OURS and supervised(curve.name) and curve.drawable()] if comparison else []
     if not ours:
         return Finding(ABSENT)
-    bootstrap, rows = _bootstrap(measured, comparison), []
+    rows = []
     for curve in ours:
-        point = _most_bits(curve)
-        gain, found = (point.accuracy - comparison.baseline) / comparison.unit.drop, _gain(bootstrap, curve, point)
+        point = _most_bits(curve.drawable())
+        gain, found = (point.accuracy - comparison.baseline) / comparison.unit.drop, _gain(measured.bootstrap, curve, point)
         verdict = OPEN if found is None else HOLDS if found.above(0) else FAILS if found.below(0) else OPEN
         rows.append({"split point": curve.name, "bpp": f"{point.bpp:.4g}", "above uncompressed (points)": f"{gain:+.2f}",
                      "95 %": found.text(lambda value: f"{value:+.2f}") if found else "not measured", "verdict": verdict})
@@ -204,7 +201,7 @@ def _topology(measured: Measured, split_point: str, form: str) -> tuple[dict, li
     name = f"{split_point} {TRAININGS[form]}"
     spread = spread_of(seed_deltas(measured, bd_rate, f"{split_point} {TRAININGS[SEPARABLE]}", name))
     verdict = [judged_over_seeds(spread, lambda percent: percent >= 0)] if form != SEPARABLE else []
-    tops = Spread(tuple(_top(measured, name, seed) for seed in measured.seeds if measured.curve(name, seed)))
+    tops = Spread.known((_top(measured, name, seed) for seed in measured.seeds if measured.curve(name, seed)), CODES_NOTHING)
     parameters = measured.parameters(name)
     return {"split point": split_point, "topology": form, "parameters": f"{parameters:,}" if parameters else "not measured yet",
             AGAINST: spread.text("+.1f", " %") if verdict else "0", "accuracy at the most bits (%)": tops.text(".2f"),

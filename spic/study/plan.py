@@ -37,13 +37,11 @@ class Trial:
     place: int
 
 
-def trials(benchmark: str, only: Iterable[str] = (), seeds: Iterable[int] | None = None,
-           path: Path | None = None) -> list[Trial]:
+def trials(benchmark: str, only: Iterable[str] = (), seeds: Iterable[int] | None = None) -> list[Trial]:
     """The trainings of a benchmark, in order of urgency; ``only``: some split points, or pairs like S1/l1."""
-    path = path or STUDY_FILE
-    study = OmegaConf.to_container(OmegaConf.load(path))
+    study = OmegaConf.to_container(OmegaConf.load(STUDY_FILE))
     if benchmark not in study:
-        raise SpicError(f"unknown benchmark {benchmark!r}; {path.name} has: {', '.join(study)}")
+        raise SpicError(f"unknown benchmark {benchmark!r}; {STUDY_FILE.name} has: {', '.join(study)}")
     found = [trial for task, part in study[benchmark].items() for split_point, row in part["rows"].items()
              for seed in (part["seeds"] if seeds is None else dict.fromkeys(seeds))
              for trial in _curves(task, benchmark, split_point, row, seed)]
@@ -89,7 +87,9 @@ def parts_of(name: str) -> tuple[str, str | None, str | None]:
     forms, distortions = [part for part in more if part in FORMS], [part for part in more if part not in FORMS]
     if len(forms) > 1 or len(distortions) > 1:
         raise SpicError(f"{STUDY_FILE.name}: {name} names two forms or two distortions; a curve has one of each")
-    return rate, next((part for part in distortions if matched(part)), None), next(iter(forms), None)
+    for distortion in distortions:
+        matched(distortion)  # refuses one that there is not
+    return rate, next(iter(distortions), None), next(iter(forms), None)
 
 
 def form_of(name: str) -> str:

@@ -59,7 +59,7 @@ def report(runs: Path, output: Path, figures: Path, catalogue: Path) -> None:
             trainings.keep(measured.kept, measured.trainings)
         drawn = draw(measured, figures)
         for name, finding in findings(measured):
-            text = rendered(finding, _links(drawn.get(name, []), output))
+            text = rendered(finding, _links(drawn.get(name), output))
             print(f"## {name}\n{text}")
             if finding.verdict != ABSENT:
                 texts[name] = text
@@ -145,8 +145,8 @@ def _audit(catalogue: Path) -> dict[str, str]:
     return {"audit": "".join(f"{line}\n" for line in sentences), "published-tables": "".join(f"{line}\n" for line in saved)}
 
 
-def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
-    """Figures of the trained curves, error bars over seeds; name of a block -> the files drawn."""
+def draw(measured: Measured, folder: Path) -> dict[str, Path]:
+    """Figures of the trained curves, error bars over seeds; name of a block -> the file drawn."""
     def place(what: str) -> Path:
         return folder / f"study-{measured.name}-{what}"
 
@@ -156,12 +156,12 @@ def draw(measured: Measured, folder: Path) -> dict[str, list[Path]]:
                                    ("matching", "Matched layers", map(papers.matched, papers.LAYERS))):
             if len(shown := [name for name in those if name in names]) > 1:
                 comparison = _some(measured, split_point, shown)
-                drawn[f"{what} {measured.name} {split_point}"] = [_write(comparison, f"{title} at {split_point}", place(f"{what}-{split_point}"))]
+                drawn[f"{what} {measured.name} {split_point}"] = _write(comparison, f"{title} at {split_point}", place(f"{what}-{split_point}"))
         if {claims.OURS, claims.PAPERS} <= set(names) and (both := _recipes(measured, split_point)):
-            drawn[f"recipe {measured.name} {split_point}"] = [_write(both, f"Recipes at {split_point}", place(f"recipe-{split_point}"))]
+            drawn[f"recipe {measured.name} {split_point}"] = _write(both, f"Recipes at {split_point}", place(f"recipe-{split_point}"))
     free = [name for name in measured.estimators if name.startswith("U") and name.removeprefix("U") in measured.estimators]
     if free and (comparison := _one_estimator(measured, free)):
-        drawn[f"unsupervised {measured.name}"] = [_write(comparison, "With and without labels", place("unsupervised"))]
+        drawn[f"unsupervised {measured.name}"] = _write(comparison, "With and without labels", place("unsupervised"))
     return drawn
 
 
@@ -202,6 +202,6 @@ def _recipes(measured: Measured, split_point: str) -> Comparison | None:
     return dataclasses.replace(published, curves=tuple(named))
 
 
-def _links(files: Iterable[Path], page: Path) -> list[str]:
-    """Image links as seen from the page."""
-    return [f"![{file.stem}]({os.path.relpath(file, page.parent)})" for file in files]
+def _links(file: Path | None, page: Path) -> list[str]:
+    """The image, if there is one, as seen from the page."""
+    return [f"![{file.stem}]({os.path.relpath(file, page.parent)})"] if file else []

@@ -23,6 +23,7 @@ from spic.benchmarks import Benchmark, Recipe, benchmarks, find
 from spic.commands import Parser, guarded, natural, positive
 from spic.errors import SpicError
 from spic.files import record_checksums, write_whole
+from spic.machine import cores
 from spic.networks import zoo
 from spic.networks.weights import read_state_dict
 from spic.points import ROOT
@@ -133,7 +134,7 @@ def train(benchmark: Benchmark, data: Path | None, runs: Path, seed: int = 0, pr
     if benchmark.recipe is None:
         raise SpicError(f"{benchmark.name} {benchmark.task}: its network is not trained by this project; there are: "
                         f"{', '.join(' '.join(entry) for entry in trained())}")
-    pictures = training_pictures(benchmark.source, data), evaluation_pictures(benchmark.source, data)
+    pictures = training_pictures(benchmark.training, data), evaluation_pictures(benchmark.training, data)
     parallel.launch(_train, processes, benchmark, *pictures, runs, seed, output)
 
 
@@ -178,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", type=Path, default=Path("runs"), help="folder of the checkpoints")
     add("--output", type=Path, default=ROOT, help="root to write to, instead of the project")
     add("--seed", type=natural, default=0)
-    add("--processes", type=positive, default=parallel.cores(), help="one core each; they share every batch")
+    add("--processes", type=positive, default=cores(), help="one core each; they share every batch")
     return parser
 
 

@@ -21,6 +21,7 @@ from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
 from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
 from spic.errors import SpicError
+from spic.machine import cores
 from spic.points import is_name
 from spic.training.curve import Pictures, Places, train_all
 from spic.training.distortion import DISTORTIONS, TASK
@@ -81,7 +82,7 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--seed", type=natural, default=0, metavar="N", help="default: %(default)s")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="default: False")
     add("--processes", type=positive, metavar="N", help="points at a time, one core each; 1 gives each point all cores in turn "
-        f"(default: {parallel.cores()}, the cores of this machine)")
+        f"(default: {cores()}, the cores of this machine)")
     add = parser.add_argument_group("where it goes").add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="folder for weights, tables, dict.yaml, logs and checkpoints")
     add("--resume", action="store_true", help="go on with the run that the output folder holds")
@@ -166,7 +167,7 @@ def _processes(args: argparse.Namespace) -> int:
     if alone and (args.processes or 1) > 1:
         raise SpicError(f"--processes {args.processes}: several points at a time are trained on the cores of one machine; leave "
                         "--gpu and torchrun out, or --processes")
-    return 1 if alone else args.processes or parallel.cores()
+    return 1 if alone else args.processes or cores()
 
 
 def _pictures(jobs: Sequence[Job], args: argparse.Namespace) -> Pictures:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -30,6 +28,7 @@ from spic.datasets.apart import require_apart
 from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
 from spic.files import check_writable
+from spic.machine import cores, end_with_parent
 from spic.networks import cut_many, trace
 from spic.networks.weights import fingerprint, load_strictly, read_state_dict
 from spic.points import ROOT, load_points
@@ -155,7 +154,7 @@ def _train_together(jobs: list[Job], bench: Bench, processes: int, bar: tqdm) ->
     torch.set_num_threads(1)  # before the fork: a child cannot use the parent's threads
     fork = multiprocessing.get_context("fork")
     steps = fork.Value("q", 0)
-    pool = ProcessPoolExecutor(processes, fork, _take_place, (bench, steps, os.getpid()))
+    pool = ProcessPoolExecutor(processes, fork, _take_place, (bench, steps))
     try:
         yield from _drive(pool, jobs, steps, bar)
     except BaseException as error:
@@ -181,7 +180,7 @@ def make_bench(jobs: Sequence[Job], places: Places, pictures: Pictures = Picture
     network = benchmark.build_network(weights)
     mark = fingerprint(network)
     traced = trace(network, torch.zeros(1, 3, *dataset.image_size))
-    source, threads = benchmark.source, parallel.cores()
+    source, threads = benchmark.training, cores()
     views = Views(dataset, *source.crops, window=source.window)
     counted = Views(dataset, limit=source.counted)
     counting = compute(traced, cuts, counted, threads, torch.float32, weights=mark)
@@ -221,8 +220,8 @@ def open_pictures(benchmark: Benchmark, pictures: Pictures, labelled: bool):
 
 def _open(benchmark: Benchmark, pictures: Pictures, labelled: bool):
     if pictures.unlabelled:
-        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit, benchmark.source.left_out)
-    dataset = benchmark.source.open(pictures.data, benchmark.source.bottlenecks, pictures.limit)
+        return Unlabelled(_training_part(pictures.data), benchmark.preparation, pictures.limit, benchmark.training.left_out)
+    dataset = benchmark.training.open(pictures.data, benchmark.training.bottlenecks, pictures.limit)
     if labelled and not getattr(dataset, "labelled", True):
         raise SpicError(f"{pictures.data}: no labels for {benchmark.network} there (a sub-folder for each of its "
                         f"{benchmark.num_classes} classes); --distortion distill needs none")
@@ -320,17 +319,10 @@ def _is_done(job: Job, bench: Bench) -> bool:
 _place: list = []  # of this worker process: the bench and the count of steps; set as it is forked, so that nothing is copied
 
 
-def _take_place(bench: Bench, steps, parent: int) -> None:
+def _take_place(bench: Bench, steps) -> None:
     torch.set_num_threads(1)
     _place[:] = [bench, steps]
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """A parent that was killed cannot end its workers."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    end_with_parent()
 
 
 def _train_there(job: Job) -> Outcome:

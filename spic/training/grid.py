@@ -15,7 +15,7 @@ from pathlib import Path
 
 from spic.commands import Parser, guarded, natural, positive
 from spic.errors import SpicError
-from spic.parallel import cores
+from spic.machine import cores
 from spic.points import ROOT, read_tree
 from spic.tasks import TASKS
 from spic.training.curve import Pictures, Places, train_all
@@ -26,11 +26,11 @@ from spic.training.rate import ESTIMATORS
 GRID_FILE = Path(__file__).with_name("grid.yaml")
 
 
-def read_grid(benchmark: str, path: Path = GRID_FILE) -> list[Job]:
+def read_grid(benchmark: str) -> list[Job]:
     """The jobs of a benchmark in order of urgency."""
-    grid = read_tree(path)
+    grid = read_tree(GRID_FILE)
     if benchmark not in grid:
-        raise SpicError(f"unknown benchmark {benchmark!r}; {path.name} has: {', '.join(grid)}")
+        raise SpicError(f"unknown benchmark {benchmark!r}; {GRID_FILE.name} has: {', '.join(grid)}")
     return by_urgency([job for task, rows in grid[benchmark].items() for split_point, row in rows.items()
                        for job in curve_of(task, benchmark, split_point, row).jobs()])
 
@@ -43,9 +43,11 @@ def curve_of(task: str, benchmark: str, split_point: str, row: dict) -> Curve:
         raise SpicError(f"{task} {benchmark} {split_point}: not a row of a grid ({error})") from None
 
 
-def chosen(jobs: Sequence[Job], tasks: Sequence[str] = (), only: Sequence[str] = ()) -> list[Job]:
+def chosen(jobs: Sequence[Job], tasks: Sequence[str], only: Sequence[str]) -> list[Job]:
     """The jobs of some tasks, and of them some split points (S1) or points (S1/0); a name that none has is refused."""
-    mine = [job for job in jobs if not tasks or job.task in tasks]
+    mine = [job for job in jobs if job.task in tasks]
+    if not mine:
+        raise SpicError(f"the grid has nothing for {' or '.join(tasks)}; it has: {', '.join(dict.fromkeys(job.task for job in jobs))}")
     known = list(dict.fromkeys(name for job in mine for name in _names(job)))
     unknown = [name for name in only if name not in known]
     if unknown:

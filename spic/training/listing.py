@@ -9,10 +9,9 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from spic.benchmarks import Benchmark, find, names
+from spic.benchmarks import find, names
 from spic.commands import Parser, guarded
 from spic.datasets.apart import require_apart
-from spic.datasets.imagenet import pictures
 from spic.files import check_writable, write_json
 from spic.training.curve import Pictures, open_pictures
 
@@ -39,21 +38,16 @@ def main(argv: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     check_writable(args.output)
     benchmark = find(args.task, args.benchmark)
-    paths = training_list(benchmark, args.data)
-    require_apart(paths, args.apart_from)
-    left = len(pictures(args.data)) - len(paths)
-    print(f"{len(paths)} pictures in {args.data}, {left} left out ({', '.join(benchmark.source.left_out) or 'by no rule'})")
-    for name, count in sorted(Counter(_part(path, args.data) for path in paths).items()):
+    learned = open_pictures(benchmark, Pictures(args.data, unlabelled=True), labelled=False)
+    compared = require_apart(learned.paths, args.apart_from)
+    print(f"{len(learned)} pictures in {args.data}, {learned.passed_over} left out "
+          f"({', '.join(benchmark.training.left_out) or 'by no rule'})")
+    for name, count in sorted(Counter(_part(path, args.data) for path in learned.paths).items()):
         print(f"  {name:<30} {count:>8}")
-    for folder in args.apart_from:
-        print(f"none of them is one of the {len(pictures(folder))} in {folder}")
+    for folder, count in compared.items():
+        print(f"none of them is one of the {count} in {folder}")
     if args.output:
-        write_json(args.output, {"pictures": [str(path.relative_to(args.data)) for path in paths]})
-
-
-def training_list(benchmark: Benchmark, data: Path) -> list[Path]:
-    """What bottlenecks of the benchmark learn from in that folder, without labels."""
-    return open_pictures(benchmark, Pictures(data, unlabelled=True), labelled=False).paths
+        write_json(args.output, {"pictures": [str(path.relative_to(args.data)) for path in learned.paths]})
 
 
 def _part(path: Path, data: Path) -> str:

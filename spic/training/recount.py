@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from spic import parallel
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, Whole, of_points
 from spic.coding import FrequencyTable
 from spic.coding.counting import KINDS
 from spic.commands import Parser, guarded, positive
 from spic.errors import SpicError
 from spic.files import catalogue, check_writable, record_checksums, verify_file, write_whole
+from spic.machine import cores
 from spic.parts import advice, load_bottleneck
 from spic.points import DICT_FILE, MAX_STEP, SHARED, OperatingPoint, beside, load_points, record_point, select
 from spic.tasks import TASKS
@@ -159,7 +159,7 @@ def _check_published(points: Sequence[OperatingPoint], root: Path) -> None:
 def _views(benchmark: Benchmark, pictures: Pictures, count: int | None) -> Views:
     """Whole pictures."""
     dataset = open_pictures(benchmark, pictures, labelled=False)
-    return Views(dataset, limit=count or benchmark.source.counted)
+    return Views(dataset, limit=count or benchmark.training.counted)
 
 
 def _with_features(benchmark: Benchmark, points: list[OperatingPoint], views: Views | None, weights: Path | str | None
@@ -169,7 +169,7 @@ def _with_features(benchmark: Benchmark, points: list[OperatingPoint], views: Vi
         return
     network = benchmark.build_network(weights)
     cuts = list(dict.fromkeys(benchmark.cut_after(point) for point in points))
-    sets: Mapping = compute(network, cuts, views, parallel.cores(), torch.float32)
+    sets: Mapping = compute(network, cuts, views, cores(), torch.float32)
     for point in tqdm(points, "count", unit="point"):
         yield point, sets[benchmark.cut_after(point)]
 

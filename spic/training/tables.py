@@ -41,11 +41,6 @@ def count_tables(encoder: nn.Module, features: Tensor, step: float, kinds: Itera
     return {kind: FrequencyTable.from_counter(counter, step) for kind, counter in counters.items()}
 
 
-def count_table(encoder: nn.Module, features: Tensor, step: float, tables: str = SHARED) -> FrequencyTable:
-    """The table of one kind."""
-    return count_tables(encoder, features, step, [tables])[tables]
-
-
 def file_names(task: str, benchmark: str, split_point: str, factor: int) -> dict[str, str]:
     """Where weights and table of a point lie, relative to the root."""
     return {"weights": f"Weights/{benchmark}/{split_point}/{task}_{factor}.safetensors",

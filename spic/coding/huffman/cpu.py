@@ -9,14 +9,11 @@ from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK, TRUNCATED
 from spic.coding.compiled import inlined, kernel
 from spic.coding.cpu import CpuEngine
 from spic.coding.neighbours import MAX_DISTANCE
-from spic.coding.huffman.tables import BURST, LOOKUP_BITS, HuffmanTables
+from spic.coding.huffman.tables import BURST, ESCAPE_BITS, LOOKUP_BITS, MAX_LENGTH, HuffmanTables
 from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 
-ESCAPE_BITS = 28
-"""The most bits that follow END in an escape: five for the length, 23 below the leading one."""
-CODE_BITS = 57
-"""Bits of an entry that hold the code; above them lies its length."""
-CODE_MASK = (1 << CODE_BITS) - 1
+CODE_MASK = (1 << MAX_LENGTH) - 1
+"""Bits of an entry that hold the code."""
 REUSE = 4
 """Look-ups from one 64-bit window: 4 × 12 bits of the 57 that are always valid."""
 
@@ -59,7 +56,7 @@ def _put(out, p, held, fill, bits, length):
 def _put_rare(out, p, held, fill, entry, end, value):
     """Append a code of any length; for a value outside the table END and the escape's raw bits."""
     code = end if entry == 0 else entry
-    length = int64(code >> uint64(CODE_BITS))
+    length = int64(code >> uint64(MAX_LENGTH))
     bits = code & uint64(CODE_MASK)
     if length > 32:
         p, held, fill = _put(out, p, held, fill, bits >> uint64(32), length - 32)
@@ -77,7 +74,7 @@ def _put_rare(out, p, held, fill, entry, end, value):
 @inlined
 def _filling(end, missing):
     """The `missing` < 8 bits that fill the last byte: the beginning of END, and zeros if that is too short."""
-    length = int64(end >> uint64(CODE_BITS))
+    length = int64(end >> uint64(MAX_LENGTH))
     code = end & uint64(CODE_MASK)
     return code >> uint64(length - missing) if length > missing else code << uint64(missing - length)
 
@@ -92,7 +89,7 @@ def _encode(symbols, contexts, entries, width, out, starts, stops):
             base = uint64(contexts[uint64(image * own), uint64(i)]) * row
             s = symbols[image, i]
             entry = entries[base + uint64(min(s, width))]
-            length = int64(entry >> uint64(CODE_BITS))
+            length = int64(entry >> uint64(MAX_LENGTH))
             if length == 0 or length > 32:
                 end = entries[base + row - uint64(1)]
                 p, held, fill = _put_rare(out, p, held, fill, entry, end, int64(s))

@@ -9,13 +9,12 @@ import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, TRUNCATED
 from spic.coding.gpu import GpuEngine, select
-from spic.coding.huffman.tables import HuffmanTables
+from spic.coding.huffman.tables import ESCAPE_BITS, MAX_LENGTH, HuffmanTables
 
-ESCAPE_BITS = 28
 SIZES = ("images", "n_symbols", "width", "room", "lookup_bits", "halvings", "own", "cap", "signed", "reach", "height", "columns")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
-CODE_BITS = tl.constexpr(57)
-CODE_MASK = tl.constexpr((1 << 57) - 1)
+CODE_BITS = tl.constexpr(MAX_LENGTH)
+CODE_MASK = tl.constexpr((1 << MAX_LENGTH) - 1)
 _TRUNCATED = tl.constexpr(TRUNCATED)
 _BAD_ESCAPE = tl.constexpr(BAD_ESCAPE)
 _LEFT_OVER = tl.constexpr(LEFT_OVER)

@@ -12,7 +12,10 @@ from spic.coding.compiled import kernel
 from spic.coding.huffman.reference import END
 
 MAX_LENGTH = 57
-"""Longest code of any valid table: MAX_TOTAL allows no longer one, and a 64-bit window at any bit offset holds it."""
+"""Longest code of any valid table: MAX_TOTAL allows no longer one, and a 64-bit window at any bit offset holds it. In an entry
+its length lies above so many bits of code."""
+ESCAPE_BITS = 28
+"""The most bits that follow END in an escape: five for the length, 23 below the leading one."""
 LOOKUP_BITS = 12
 """Size of the look-up window for a table with a single distribution; its two tables fit the first-level cache."""
 SMALL_LOOKUP_BITS = 8
@@ -53,7 +56,7 @@ class HuffmanTables:
         """Fill the rows of one distribution; its aligned codes, their values, and the longest code's length."""
         symbols = np.array([END, *counts], np.int64)
         lengths, codes = code_arrays(np.array([1, *counts.values()], np.int64))
-        self.entries[context, symbols] = codes | lengths << np.uint64(57)  # END, -1, is the last column
+        self.entries[context, symbols] = codes | lengths << np.uint64(MAX_LENGTH)  # END, -1, is the last column
         aligned = codes << np.uint64(64) - lengths
         values = lengths.astype(np.uint32) | (symbols + 1).astype(np.uint32) << np.uint32(8)
         order = np.argsort(aligned)

@@ -12,6 +12,7 @@ from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK
 from spic.coding.compiled import inlined, kernel
 from spic.coding.cpu import CpuEngine
 from spic.coding.neighbours import MAX_DISTANCE
+from spic.coding.rans.reference import LOW, SYMBOL_BYTES
 from spic.coding.rans.tables import RansTables
 from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
 
@@ -19,9 +20,6 @@ LANES = 4
 WIDE_LANES = 16
 """The same where the decoder selects contexts: more to do for a symbol that does not wait for the one before, and sums of whole
 vectors."""
-LOW = 1 << 24
-SYMBOL_BYTES = 6
-"""The most that one symbol adds to a payload: an escape, its length and 23 raw bits."""
 
 
 class RansCpu(CpuEngine):

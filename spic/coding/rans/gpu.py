@@ -8,12 +8,12 @@ import triton.language as tl
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER
 from spic.coding.gpu import GpuEngine, select
+from spic.coding.rans import reference
 from spic.coding.rans.tables import RansTables
 
-SYMBOL_BYTES = 6
 SIZES = ("images", "n_symbols", "width", "room", "precision", "own", "cap", "signed", "reach", "height", "columns")
 """Arguments that stay numbers at run time, so that no new size is compiled anew."""
-LOW = tl.constexpr(1 << 24)
+LOW = tl.constexpr(reference.LOW)
 _BAD_ESCAPE = tl.constexpr(BAD_ESCAPE)
 _LEFT_OVER = tl.constexpr(LEFT_OVER)
 
@@ -27,7 +27,7 @@ class RansGpu(GpuEngine):
 
     def encode_batch(self, symbols, contexts):
         n_symbols, images = symbols.shape
-        room = n_symbols * SYMBOL_BYTES + 8
+        room = n_symbols * reference.SYMBOL_BYTES + 8
         out = torch.empty(images * room, dtype=torch.uint8, device=self.device)
         starts = torch.empty(images, dtype=torch.int64, device=self.device)
         lanes = self.lanes(images)

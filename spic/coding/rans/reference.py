@@ -30,6 +30,8 @@ LOG_BITS = 20
 """Fractional bits of a logarithm."""
 LOW = 1 << 24
 """The state lies in [LOW, 256·LOW) once a byte has left it."""
+SYMBOL_BYTES = 6
+"""The most that one symbol adds to a payload: an escape, its length and 23 raw bits."""
 
 
 def slot_counts(counts: Mapping[int, int], precision: int) -> dict[int, int]:

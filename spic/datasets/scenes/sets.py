@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,11 +17,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from spic.datasets.imagenet import pictures
-from spic.datasets.loading import available_cores, check_workers
+from spic.datasets.loading import check_workers
 from spic.datasets.scenes.kinds import KINDS, Kind
 from spic.datasets.scenes.manifest import Entry, Manifest, look_at
 from spic.errors import SpicError
 from spic.files import cache_root, check_disk_space, exclusive, make_folder, write_json, write_whole
+from spic.machine import cores, end_with_parent
 
 MARKER = "complete.json"
 
@@ -75,7 +74,7 @@ def ensure_scenes(task: str, split: str = "val", count: int | None = None, seed:
     if count < 1:
         raise SpicError(f"a scenes set needs at least one picture, not {count}")
     wanted = SceneSet(task, split, count, seed)
-    workers = check_workers(workers or available_cores())
+    workers = check_workers(workers or cores())
     folder = (Path(root) if root else cache_root()) / wanted.folder_name
     if not _is_complete(folder, wanted):
         with exclusive(folder.with_name(f"{folder.name}.lock")):
@@ -161,7 +160,7 @@ def _drawn(place: Path, wanted: SceneSet, names: list[str], workers: int) -> Ite
     bar = tqdm(names, f"drawing scenes ({wanted.task}, {wanted.split})", len(wanted.files), unit="picture",
                initial=len(wanted.files) - len(names))
     try:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker, (os.getpid(),)) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker) as pool:
             yield from zip(bar, pool.map(write, names, map(places.get, names), chunksize=4))
     except BrokenProcessPool as error:
         raise SpicError(f"drawing scenes into {place} was cut off (out of memory?); run it again to resume") from error
@@ -173,12 +172,7 @@ def _write(place: Path, wanted: SceneSet, name: str, index: int | None) -> Entry
     return look_at(write_whole(path, wanted.content(name, index)))
 
 
-def _start_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and end soon after it was killed: the queue alone would keep a worker for ever."""
+def _start_worker() -> None:
+    """Ctrl-C is left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()

@@ -87,8 +87,6 @@ def _train(args: argparse.Namespace) -> None:
     from spic.rivals.learned.training import Job, train
 
     benchmark = benchmark_of(args.task, args.benchmark, args.data)
-    if benchmark.source is None:
-        raise SpicError(f"{benchmark.name} has no training pictures for {benchmark.task}")
     recipe = recipe_of(args.model, args.task, **{name: getattr(args, name) for name in (*SETTINGS, "finetune")})
     check_writable(args.runs / "probe")
     check_writable(args.output / "Weights" / benchmark.name / "probe")

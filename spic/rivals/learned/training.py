@@ -54,7 +54,7 @@ class Job:
 
     @cached_property
     def pictures(self) -> Pictures:
-        source = self.benchmark.source
+        source = self.benchmark.training
         return read_pictures(source.open(self.data, source.bottlenecks, self.recipe.limit), self.recipe.crop)
 
     def architecture(self) -> dict:
