@@ -27,6 +27,7 @@ COMMANDS = {
     "cache": ("spic.cache", "list or clear what is kept between runs"),
 }
 PER_TASK = ("train", "val")
+"""Have a script in each task's folder, too, which says what --task is there unless it is given."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,31 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, argv: list[str] | None = None, task: str | None = None) -> int:
-    """Load a subcommand and run it, for one task where it has several; an interruption while loading is no traceback."""
+    """Load a subcommand and run it; an interruption while loading is no traceback. task: of the script that calls."""
     try:
-        if name in PER_TASK and task is None:
-            task, argv = _task_of(argv)
         command = importlib.import_module(COMMANDS[name][0]).main
-        return command(task, argv) if task and argv is None else command(task, argv, f"spic {name}") if task else command(argv)
+        if name not in PER_TASK:
+            return command(argv)
+        return command(task, argv) if task else command("classification", argv, f"spic {name}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def _task_of(argv: list[str]) -> tuple[str, list[str]]:
-    """The task that --task names (default: the first), and the other words."""
-    from spic.tasks import TASKS  # late: it loads torch, which the command needs anyway
-
-    words = list(argv)
-    for i, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name == "--task":
-            task = value if equals else words[i + 1] if i + 1 < len(words) else ""
-            if task not in TASKS:
-                print(f"error: --task {task!r}: choose from {', '.join(TASKS)}", file=sys.stderr)
-                raise SystemExit(2)
-            return task, words[:i] + words[i + (1 if equals else 2):]
-    return next(iter(TASKS)), words
 
 
 def _help() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from spic import parallel, report
-from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, default_name, names, of_points
+from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, default_name, every_name, of_points
 from spic.coding import CODERS, ENGINES
 from spic.coding.counting import KINDS
 from spic.commands import Parser, boolean, file_or_folder, guarded, natural, pick_device, positive, strength
@@ -33,13 +33,14 @@ from spic.tasks import TASKS
 
 
 def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """The published arguments and ours; defaults run the embedded benchmark."""
-    parser = Parser(prog, formatter_class=argparse.HelpFormatter, description=f"Measure operating points of split {task}: "
+    """The published arguments and ours; defaults run the embedded benchmark. task: unless --task says another."""
+    parser = Parser(prog, formatter_class=argparse.HelpFormatter, description="Measure operating points of a split network: "
                                      "accuracy against bits, on what the cloud half computed from decoded bytes.")
     add = parser.add_argument
+    add("--task", choices=TASKS, default=task, help="default: %(default)s")
     add("--valdir", "--data", type=Path, help="data folder (default: the generated scenes)")
-    add("--benchmark", help=f"one of {', '.join(names(task))}, or one that --points lists (default: "
-        f"{default_name(task, True)} with --valdir, else {EMBEDDED})")
+    add("--benchmark", help=f"one of {every_name()}, or one that --points lists (default: {' or '.join(PUBLISHED.values())} "
+        f"with --valdir, else {EMBEDDED})")
     add("--split_point", nargs="+", default=["S1"], help="S1 S2 S3 US1 US2 or all (default: S1)")
     add("--compress_factor", nargs="+", default=["0"], help="0 1 2 ... or all (default: 0)")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes (default: the project's)")
@@ -51,7 +52,8 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--rdo", type=strength, default=0.0, metavar="STRENGTH", help="choose symbols that are worth their bits: a bit is worth "
         "so much squared error, in steps; 0.05 to 0.3 are sensible (default: 0, the nearest symbol)")
     add("--backbone_weights", type=Path, help="a state dict of the network (default: torchvision's or the shipped one)")
-    add("--batch_size", type=positive, default=TASKS[task].batch_size, help="images per step (default: %(default)s)")
+    add("--batch_size", type=positive, help="images per step (default: "
+        f"{', '.join(f'{kind.batch_size} for {name}' for name, kind in TASKS.items())})")
     add("--gpu", type=boolean, default=False, metavar="True|False", help="run on the GPU (default: False)")
     add("--amp", type=boolean, default=False, metavar="True|False", help="bf16 arithmetic (default: False)")
     add("--limit", type=positive, help="use only N images, evenly spread over the set")
@@ -66,10 +68,11 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
 def main(task: str, argv: list[str] | None = None, prog: str | None = None) -> int:
     """Run the command; returns the exit code."""
     args = parser(task, prog).parse_args(argv)
-    return guarded(lambda: _run(task, args))
+    return guarded(lambda: _run(args))
 
 
-def _run(task: str, args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
+    task = args.task
     parallel.start()
     name = args.benchmark if args.benchmark is not None else default_name(task, args.valdir)
     chosen = select(load_points(args.points.resolve()), task, name, args.split_point, args.compress_factor)

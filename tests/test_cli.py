@@ -24,7 +24,7 @@ def test_every_subcommand_has_a_help(name, capsys):
 
 @pytest.mark.parametrize("words,message", [
     (["vall"], "unknown command 'vall'; there are: try, splits"),
-    (["val", "--task", "detection"], "--task 'detection': choose from classification, segmentation"),
+    (["val", "--task", "detection"], "--task: invalid choice: 'detection'"),
 ])
 def test_a_wrong_command_is_one_line(words, message, capsys):
     try:

@@ -13,7 +13,8 @@ from spic.benchmarks.benchmark import Benchmark, Cropping, Recipe, Source, Whole
 from spic.errors import SpicError
 from spic.points import OperatingPoint
 
-__all__ = ["EMBEDDED", "PUBLISHED", "Benchmark", "Cropping", "Recipe", "Source", "Whole", "benchmarks", "default_name", "find", "of_points"]
+__all__ = ["EMBEDDED", "PUBLISHED", "Benchmark", "Cropping", "Recipe", "Source", "Whole", "benchmarks", "default_name",
+           "every_name", "find", "of_points"]
 
 PUBLISHED = {"classification": "imagenet", "segmentation": "coco"}
 EMBEDDED = "scenes"
@@ -34,6 +35,11 @@ def benchmarks() -> dict[tuple[str, str], Benchmark]:
 def names(task: str) -> list[str]:
     """The benchmarks of a task."""
     return [name for kind, name in benchmarks() if kind == task]
+
+
+def every_name() -> str:
+    """All benchmarks of all tasks, for a help text."""
+    return ", ".join(dict.fromkeys(name for _, name in benchmarks()))
 
 
 def find(task: str, name: str) -> Benchmark:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from spic.benchmarks import EMBEDDED, Benchmark, default_name, find, names
+from spic.benchmarks import EMBEDDED, Benchmark, default_name, every_name, find
 from spic.commands import boolean, positive
 from spic.machine import cores
 from spic.record import Record, Results
@@ -15,9 +15,8 @@ from spic.tasks import TASKS
 
 def add_choice(add: Callable) -> None:
     """The task, the benchmark and its network. ``add``: a parser's ``add_argument``."""
-    found = ", ".join(dict.fromkeys(name for task in TASKS for name in names(task)))
     add("--task", choices=TASKS, required=True)
-    add("--benchmark", help=f"one of {found} (default: the published one where data is given, else {EMBEDDED})")
+    add("--benchmark", help=f"one of {every_name()} (default: the published one where data is given, else {EMBEDDED})")
     add("--backbone_weights", type=Path, help="a torchvision state dict (default: torchvision's or the shipped one)")
 
 

@@ -88,12 +88,14 @@ def _each_rival(comparison: Comparison, ours: list[Curve], rivals: list[Curve]) 
 
 
 def _answer(comparison: Comparison, ours: list[Curve]) -> str:
-    """What sending the answer itself needs of the bits of the first split point, where that was measured."""
+    """What sending the answer itself saves beside the first split point, where that was measured."""
     answers = [curve for curve in comparison.curves if curve.kind == ANSWER and curve.drawable()]
     if not answers:
         return ""
-    text = factors.ratio_text(ours[0], answers, comparison.uncompressed(_drop(comparison, ours[0])), "bpp")
-    return f". Against sending the answer ({answers[0].name}), {ours[0].name}: {text.removeprefix('at most ')} times fewer bits"
+    accuracy = comparison.uncompressed(_drop(comparison, ours[0]))
+    least = min(answers, key=lambda curve: factors.needed(curve, accuracy, "bpp"))
+    text = factors.ratio_text(least, [ours[0]], accuracy, "bpp")
+    return f". Sending the answer itself ({least.name}) needs {text} times fewer bits than {ours[0].name}"
 
 
 # --- peaks ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spic import parallel
-from spic.benchmarks import EMBEDDED, benchmarks, default_name, find, names
+from spic.benchmarks import EMBEDDED, PUBLISHED, benchmarks, default_name, every_name, find
 from spic.benchmarks.own import OWN
 from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
 from spic.coding.counting import KINDS
@@ -23,6 +23,7 @@ from spic.commands import Parser, boolean, guarded, natural, pick_device, positi
 from spic.errors import SpicError
 from spic.machine import cores
 from spic.points import is_name
+from spic.tasks import TASKS
 from spic.training.curve import Pictures, Places, train_all
 from spic.training.distortion import DISTORTIONS, TASK
 from spic.training.jobs import Curve, Job
@@ -33,11 +34,12 @@ LAMBDA = 10.0
 
 
 def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments of train.py for a task."""
-    parser = Parser(prog, formatter_class=argparse.HelpFormatter, description=f"Train bottlenecks for split {task}; the "
-                    "network stays as it is. Several lambdas make a curve, each point starting from its neighbour.")
+    """The arguments of train.py. task: unless --task says another."""
+    parser = Parser(prog, formatter_class=argparse.HelpFormatter, description="Train bottlenecks for a split network, which "
+                    "stays as it is. Several lambdas make a curve, each point starting from its neighbour.")
     what = parser.add_argument_group("what is split")
     add = what.add_argument
+    add("--task", choices=TASKS, default=task, help="default: %(default)s")
     add("--network", metavar="NAME", help="torchvision:NAME, timm:NAME, narrow:NAME/WIDTH or FILE.py:FUNCTION; `spic splits "
         "NAME` lists where it can be cut (default: the benchmark's)")
     add("--cut", metavar="NODE", help="node or module of the network after which it is cut (default: where the benchmark puts "
@@ -45,8 +47,8 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
     add("--weights", "--backbone_weights", metavar="FILE|random", help="the network's weights, a state dict (default: those "
         "that its authors trained, or the shipped ones)")
     add("--size", type=positive, metavar="N", help="side of --network's input in pixels (default: the network's own)")
-    add("--benchmark", metavar="NAME", help=f"how the points are filed: {', '.join(names(task))}, or a name of your own "
-        f"(default: {OWN} with --network, {default_name(task, True)} with --data, else {EMBEDDED})")
+    add("--benchmark", metavar="NAME", help=f"how the points are filed: {every_name()}, or a name of your own "
+        f"(default: {OWN} with --network, {' or '.join(PUBLISHED.values())} with --data, else {EMBEDDED})")
     add("--split_point", default="S1", metavar="NAME", help="S1, S2, S3: trained with labels; US1, US2, US3 and any other name: "
         "without (default: %(default)s)")
     add = parser.add_argument_group("pictures").add_argument
@@ -92,13 +94,13 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
 def main(task: str, argv: list[str] | None = None, prog: str | None = None) -> int:
     """Run the command; returns the exit code."""
     args = parser(task, prog).parse_args(argv)
-    return guarded(lambda: _run(task, args))
+    return guarded(lambda: _run(args))
 
 
-def _run(task: str, args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     parallel.start()
     _check(args)
-    jobs = list(_curve(task, args).jobs())
+    jobs = list(_curve(args).jobs())
     places = Places(args.output, args.output / "runs")
     _check_output(jobs, places, args.resume)
     try:
@@ -112,7 +114,8 @@ def _run(task: str, args: argparse.Namespace) -> None:
     parallel.stop()
 
 
-def _curve(task: str, args: argparse.Namespace) -> Curve:
+def _curve(args: argparse.Namespace) -> Curve:
+    task = args.task
     network = f"{args.network}@{args.size}" if args.network and args.size else args.network
     name = args.benchmark or (OWN if args.network else default_name(task, args.data))
     known = (task, name) in benchmarks()

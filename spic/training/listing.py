@@ -9,10 +9,11 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from spic.benchmarks import find, names
+from spic.benchmarks import every_name, find
 from spic.commands import Parser, guarded
 from spic.datasets.apart import require_apart
 from spic.files import check_writable, write_json
+from spic.tasks import TASKS
 from spic.training.curve import Pictures, open_pictures
 
 
@@ -20,8 +21,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("spic pictures", description="List the pictures that bottlenecks would learn from, without labels, "
                     "and refuse those that are tested on.")
     add = parser.add_argument
-    add("--task", default="classification", help="of the benchmark")
-    add("--benchmark", default="photos", help=f"one of {', '.join(names('classification'))}, or of the other tasks")
+    add("--task", choices=TASKS, default="classification", help="of the benchmark (default: %(default)s)")
+    add("--benchmark", default="photos", help=f"one of {every_name()} (default: %(default)s)")
     add("--data", type=Path, required=True, help="folder of the pictures, nested or flat")
     add("--apart_from", type=Path, nargs="+", default=[], metavar="DIR", help="folders of pictures that are tested on; one of "
         "them among the others, by its content, is an error")
