@@ -130,7 +130,7 @@ def _circumstances(result: Record, *others: Record) -> str:
 def csv_of(rows: Sequence[Mapping]) -> bytes:
     """One line per row, behind a line of names."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -18,6 +18,7 @@ from spic.curves.figure import STYLES, draw, gaps, rate_ticks, rendered
 from spic.curves.redraw import read_csv
 from spic.errors import SpicError
 from spic.points import ROOT
+from spic.report import csv_of
 
 
 def drawn(comparison):
@@ -148,7 +149,7 @@ def test_a_figure_is_drawn_again_from_its_own_csv(tmp_path):
     records = [record(factor=f, seed=seed, top1=70.0 + seed + f, bpp=0.1 + seed / 100 + f) for seed in range(3)
                for f in range(2)]
     comparison = read([write(tmp_path, *records, rival())], "bpp_wire")
-    (tmp_path / "x.csv").write_text(summaries.as_csv(summaries.points(comparison)))
+    (tmp_path / "x.csv").write_bytes(csv_of(summaries.points(comparison)))
     assert rendered(draw(read_csv(tmp_path / "x.csv")))["svg"] == rendered(draw(comparison))["svg"]
 
 

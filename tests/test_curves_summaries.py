@@ -6,6 +6,7 @@ from curve_cases import record, rival, write
 from spic.curves import paper, summaries
 from spic.curves.comparison import read
 from spic.record import Costs
+from spic.report import csv_of
 
 
 def test_time_to_answer_adds_edge_link_and_cloud(tmp_path):
@@ -55,5 +56,5 @@ def test_csv_holds_every_point_of_the_paper():
     listed = {(task, name, *marker) for task in ("classification", "segmentation")
             for name, markers in paper.numbers()[task]["curves"].items() for marker in markers}
     assert found == listed
-    rows = list(csv.DictReader(summaries.as_csv(summaries.points(paper.comparisons()["paper-segmentation"])).splitlines()))
+    rows = list(csv.DictReader(csv_of(summaries.points(paper.comparisons()["paper-segmentation"])).decode().splitlines()))
     assert rows[0]["miou"] == "0.6439" and rows[0]["bpp"] == "0.0008283"

@@ -31,6 +31,10 @@ class Delta:
     high: float
     note: str = ""
 
+    def text(self, form: str, unit: float = 1.0) -> str:
+        """The value in units, or why there is none."""
+        return self.note or f"{self.value / unit:{form}}"
+
 
 def rising(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     """(rates, accuracies) of a curve, both strictly rising: its points pooled, or the best of a rival's."""

@@ -28,7 +28,7 @@ from spic.curves.redraw import read_csv, read_notes
 from spic.curves.samples import Rows
 from spic.errors import SpicError
 from spic.files import check_writable, write_whole
-from spic.report import aligned
+from spic.report import aligned, csv_of
 
 ENDINGS = (".png", ".svg", ".csv", ".txt")  # a figure's name may be given with one of these
 
@@ -147,13 +147,13 @@ def write_figure(comparison: Comparison, output: Path, anchors: Sequence[str] = 
     short = [row for row in ratios if row["against"] in (factors.CHEAPEST, *answers)]
     texts = [*comparison.notes, aligned(equal), *([aligned(short), factors.NOTE] if short else []), aligned(deltas)]
     caption = "\n\n".join(texts) + "\n"
-    parts = {**_pictures(comparison), ".csv": summaries.as_csv(summaries.points(comparison)).encode(),
-             ".bd.csv": summaries.as_csv(deltas).encode(), ".txt": caption.encode()}
-    parts |= {ending: summaries.as_csv(table).encode() for ending, table in ((".ratios.csv", ratios), (".intervals.csv", scores))
+    parts = {**_pictures(comparison), ".csv": csv_of(summaries.points(comparison)),
+             ".bd.csv": csv_of(deltas), ".txt": caption.encode()}
+    parts |= {ending: csv_of(table) for ending, table in ((".ratios.csv", ratios), (".intervals.csv", scores))
               if table}
     if summaries.costs_are_known(comparison):
-        parts |= {".cost.csv": summaries.as_csv(summaries.edge_cost(comparison)).encode(),
-                  ".links.csv": summaries.as_csv(summaries.time_to_answer(comparison)).encode()}
+        parts |= {".cost.csv": csv_of(summaries.edge_cost(comparison)),
+                  ".links.csv": csv_of(summaries.time_to_answer(comparison))}
     _write_parts(output, parts)
 
 
@@ -220,7 +220,7 @@ def redraw_paper(args: argparse.Namespace) -> None:
 def _show(table: summaries.Table, output: Path | None) -> None:
     print(aligned(table))
     if output is not None:
-        write_whole(output, summaries.as_csv(table).encode())
+        write_whole(output, csv_of(table))
 
 
 def bd(args: argparse.Namespace) -> None:

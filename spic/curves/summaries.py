@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 
@@ -38,10 +36,6 @@ def points(comparison: Comparison) -> Table:
     ]
 
 
-def _value(delta: Delta, form: str) -> str:
-    return delta.note or format(delta.value, form)
-
-
 def _interval(delta: Delta, form: str) -> str:
     return "" if delta.note else f"{delta.low:{form}} to {delta.high:{form}}"
 
@@ -56,8 +50,8 @@ def deltas(comparison: Comparison, anchors: Sequence[str] = ()) -> Table:
                 continue
             rate, gain = bd_rate(anchor, test), bd_accuracy(anchor, test)
             rows.append({
-                "anchor": anchor.name, "curve": test.name, "BD-rate (%)": _value(rate, "+.2f"),
-                f"over {comparison.unit.key}": _interval(rate, form), "BD-accuracy": _value(gain, "+" + form),
+                "anchor": anchor.name, "curve": test.name, "BD-rate (%)": rate.text("+.2f"),
+                f"over {comparison.unit.key}": _interval(rate, form), "BD-accuracy": gain.text("+" + form),
                 "over bpp": _interval(gain, ".4g"),
             })
     return rows
@@ -149,11 +143,3 @@ def _percent(part: float, whole: float) -> str:
 
 def _count(value: float, unit: float = 1.0) -> str:
     return f"{value / unit:,.0f}" if math.isfinite(value) else "not measured"
-
-
-def as_csv(table: Table) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()

@@ -65,10 +65,6 @@ def spread_of(deltas: Iterable[Delta], unit: float = 1.0) -> Spread:
                   tuple(delta.note for delta in deltas if delta.note))
 
 
-def delta_text(delta: Delta, form: str, unit: float = 1.0) -> str:
-    return delta.note or f"{delta.value / unit:{form}}"
-
-
 # --- deeper split, fewer bits --------------------------------------------------------------------------------------
 
 
@@ -85,8 +81,8 @@ def deeper(measured: Measured) -> Finding:
     for deep, shallow in pairs:
         delta = bd_rate(curves[shallow], curves[deep])
         verdicts.append(judged(_votes(comparison, curves[deep], curves[shallow], delta)))
-        parts.append(f"{deep} < {shallow} {verdicts[-1]} (BD-rate {delta_text(delta, '+.1f')} %)")
-        rows.append({"curves": f"{deep} against {shallow}, shipped", "BD-rate (%)": delta_text(delta, "+.1f"),
+        parts.append(f"{deep} < {shallow} {verdicts[-1]} (BD-rate {delta.text('+.1f')} %)")
+        rows.append({"curves": f"{deep} against {shallow}, shipped", "BD-rate (%)": delta.text("+.1f"),
                      "verdict": verdicts[-1]})
     return Finding(combined(verdicts), f"{comparison.images} pictures; {'; '.join(parts)}", (rates, rows + _deeper_over_seeds(measured)))
 
@@ -131,7 +127,7 @@ def unsupervised(measured: Measured) -> Finding:
         if supervised in shipped and free in shipped:
             delta = bd_accuracy(shipped[supervised], shipped[free])
             rows.append({"curves": f"{free} against {supervised}, shipped", "over bpp": _interval([delta]), "verdict": "",
-                         "BD-accuracy (points)": delta_text(delta, "+.2f", measured.unit.drop)})
+                         "BD-accuracy (points)": delta.text("+.2f", measured.unit.drop)})
     return Finding(combined(verdicts), "; ".join(parts), (rows,)) if verdicts else Finding(ABSENT)
 
 
