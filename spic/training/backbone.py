@@ -27,6 +27,7 @@ from spic.machine import cores
 from spic.networks import zoo
 from spic.networks.weights import read_state_dict
 from spic.points import ROOT
+from spic.tasks import TASKS, Metric
 from spic.training import checkpoint
 from spic.training.augment import augmented
 from spic.training.pictures import evaluation_pictures, training_pictures
@@ -103,30 +104,20 @@ def _step(team, network, optimizer, recipe: Recipe, classes: int, batch) -> floa
     return loss.item()
 
 
-def score(team, network: nn.Module, pictures, classes: int, batch: int = 25) -> float:
-    """Top-1 in percent for labels, mean IoU (0 to 1) for masks; targets of `classes` or more are not scored."""
+def score(team, network: nn.Module, pictures, metric: Metric, batch: int = 25) -> float:
+    """The task's first score of the network's answers, of all processes."""
     network.eval()
-    confusion = torch.zeros(classes, classes)
     indices = range(team.rank, len(pictures), team.size)
     with torch.inference_mode(), autocast(CPU, fast_dtype(CPU)):
         for start in range(0, len(indices), batch):
             chosen = indices[start:start + batch]
             targets = torch.stack([pictures.targets[i] for i in chosen]).long()
             images = torch.stack([pictures.images[i] for i in chosen]).float()
-            found = network(images.contiguous(memory_format=torch.channels_last)).argmax(1)
-            known = targets < classes
-            confusion += torch.bincount(targets[known] * classes + found[known],
-                                        minlength=classes * classes).view(classes, classes)
-    team.mean([confusion])
-    return _top1_or_miou(confusion, masks=pictures.targets[0].ndim > 0)
-
-
-def _top1_or_miou(confusion: torch.Tensor, masks: bool) -> float:
-    hits = confusion.diag().double()
-    if not masks:
-        return 100 * (hits.sum() / confusion.sum()).item()
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return (hits / union)[union > 0].mean().item()
+            metric.update(network(images.contiguous(memory_format=torch.channels_last)), targets)
+        counts = metric.counts.double()
+        team.mean([counts])
+        metric.counts = (counts * team.size).round().long()
+        return next(iter(metric.result().values()))
 
 
 def train(benchmark: Benchmark, data: Path | None, runs: Path, seed: int = 0, processes: int = 1, output: Path = ROOT) -> None:
@@ -154,7 +145,7 @@ def _train(team, benchmark: Benchmark, training, evaluation, runs: Path, seed: i
     for epoch in range(first, recipe.epochs):
         loss = _train_epoch(team, network, optimizer, recipe, classes, training, epoch, seed)
         last = epoch + 1 == recipe.epochs
-        result = score(team, network, evaluation, classes) if last or epoch % 3 == 2 else math.nan
+        result = score(team, network, evaluation, TASKS[benchmark.task].metric(classes)) if last or epoch % 3 == 2 else math.nan
         if team.rank == 0:
             state.save(epoch + 1, network=network, optimizer=optimizer)
             tqdm.write(f"{name} epoch {epoch + 1}: loss {loss:.4f}, score {result:.4f}")
