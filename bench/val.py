@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from spic.benchmarks import Benchmark, find
 from spic.files import check_writable
-from spic.commands import boolean, guarded, pick_device, positive
+from spic.commands import boolean, guarded, pick_device, positive, weights_file
 from spic.evaluate import Settings, Stretch, lay_roads
 from spic.networks import cut, trace
 from spic.networks.fold import fold_batch_norm
@@ -43,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--split_point", default="S1")
     add("--compress_factor", default="0")
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml")
-    add("--backbone_weights", type=Path, help="a state dict, or 'random' (default: the shipped or official one)")
+    add("--backbone_weights", type=weights_file, metavar="FILE|random", help="a state dict (default: the shipped or official one)")
     add("--batch_size", type=positive, default=32)
     add("--batches", type=positive, default=4, help="per turn")
     add("--rounds", type=positive, default=7)
@@ -109,10 +109,10 @@ def loops(benchmark: Benchmark, args: argparse.Namespace) -> dict:
     return timed | published_way(benchmark, plain, points[0], images)
 
 
-def build(benchmark: Benchmark, weights: Path | None):
+def build(benchmark: Benchmark, file: Path | str | None):
     """The network with real weights, or with random ones where only time matters (BatchNorm fitted to noise)."""
-    if str(weights) != "random":
-        return benchmark.build_network(weights)
+    if file != "random":
+        return benchmark.build_network(file)
     torch.manual_seed(0)
     network = benchmark.build_network("random")
     network.train()(torch.randn(8, 3, 128, 128))

@@ -76,6 +76,11 @@ def strength(text: str) -> float:
     return value
 
 
+def weights_file(text: str) -> Path | str:
+    """A file of a network's weights, or ``random``."""
+    return text if text == "random" else Path(text)
+
+
 def file_or_folder(text: str) -> Path:
     """The path of an output; an empty one, or one that only looks like a file of another kind, is refused."""
     path = Path(text)

@@ -19,7 +19,7 @@ from spic.benchmarks import EMBEDDED, PUBLISHED, benchmarks, default_name, every
 from spic.benchmarks.own import OWN
 from spic.bottleneck import ACTIVATIONS, FORMS, LINEAR, SEPARABLE
 from spic.coding.counting import KINDS
-from spic.commands import Parser, boolean, guarded, natural, pick_device, positive
+from spic.commands import Parser, boolean, guarded, natural, pick_device, positive, weights_file
 from spic.errors import SpicError
 from spic.machine import cores
 from spic.points import is_name
@@ -44,7 +44,7 @@ def parser(task: str, prog: str | None = None) -> argparse.ArgumentParser:
         "NAME` lists where it can be cut (default: the benchmark's)")
     add("--cut", metavar="NODE", help="node or module of the network after which it is cut (default: where the benchmark puts "
         "the split point)")
-    add("--weights", "--backbone_weights", metavar="FILE|random", help="the network's weights, a state dict (default: those "
+    add("--weights", "--backbone_weights", type=weights_file, metavar="FILE|random", help="the network's weights, a state dict (default: those "
         "that its authors trained, or the shipped ones)")
     add("--size", type=positive, metavar="N", help="side of --network's input in pixels (default: the network's own)")
     add("--benchmark", metavar="NAME", help=f"how the points are filed: {every_name()}, or a name of your own "
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> None:
     places = Places(args.output, args.output / "runs")
     _check_output(jobs, places, args.resume)
     try:
-        outcomes = train_all(jobs, places, _pictures(jobs, args), weights=_weights(args.weights), kinds=args.tables,
+        outcomes = train_all(jobs, places, _pictures(jobs, args), weights=args.weights, kinds=args.tables,
                              processes=_processes(args), device=pick_device(args.gpu))
     except KeyboardInterrupt:
         _say_what_is_kept(jobs, places)
@@ -159,10 +159,6 @@ def _check_closed(args: argparse.Namespace) -> None:
     for name, value in given.items():
         if value:
             raise SpicError(f"--{name}: nothing is trained with --steps 0; the closed form's rates are those of several --step")
-
-
-def _weights(text: str | None) -> Path | str | None:
-    return text if text in (None, "random") else Path(text)
 
 
 def _processes(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from spic.benchmarks import EMBEDDED, PUBLISHED, Benchmark, Whole, of_points
 from spic.coding import FrequencyTable
 from spic.coding.counting import KINDS
-from spic.commands import Parser, guarded, positive
+from spic.commands import Parser, guarded, positive, weights_file
 from spic.errors import SpicError
 from spic.files import catalogue, check_writable, record_checksums, verify_file, write_whole
 from spic.machine import cores
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--points", type=Path, default=DICT_FILE, help="a dict.yaml, such as train.py writes")
     add("--data", type=Path, help="folder with the training pictures; scenes are drawn")
     add("--unlabelled", action="store_true", help="--data is any folder of pictures, nested or flat, counted whole")
-    add("--backbone_weights", help="a state dict, or random; None: torchvision's or the shipped one")
+    add("--backbone_weights", type=weights_file, metavar="FILE|random", help="a state dict (default: torchvision's or the shipped one)")
     add("--tables", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of tables")
     add("--step", type=step, nargs="+", default=[], help="quantise by these steps instead: points of their own, which --output "
         "lists in a dict.yaml for --points of other commands")
@@ -213,9 +213,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
-    weights = args.backbone_weights
     counting = {"data": args.data, "unlabelled": args.unlabelled, "pictures": args.pictures, "force": args.force,
-                "backbone_weights": weights if weights in (None, "random") else Path(weights)}
+                "backbone_weights": args.backbone_weights}
     if not args.step:
         recount(points, args.tables, output=args.output, **counting)
         return
