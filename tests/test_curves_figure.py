@@ -13,7 +13,7 @@ from matplotlib.lines import CARETDOWNBASE
 
 from curve_cases import curve, record, rival, write
 from spic.curves import paper, summaries
-from spic.curves.comparison import read
+from spic.curves.comparison import OURS, RIVAL, read
 from spic.curves.figure import STYLES, draw, gaps, rate_ticks, rendered
 from spic.curves.redraw import read_csv
 from spic.errors import SpicError
@@ -119,6 +119,14 @@ def test_a_curve_that_leaves_the_figure_below_is_marked_where_it_does():
     (arrow,) = [line for line in axes.lines if line.get_marker() == CARETDOWNBASE]
     assert arrow.get_xdata()[0] == pytest.approx(10**-0.5) and arrow.get_color() == STYLES["JPEG"].colour
     assert "30.00 %" in [text.get_text() for text in axes.texts] and "arrow: goes on below" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize("kind, bottom", [(OURS, 0.97 * 20), (RIVAL, 0.6 * 80)])
+def test_a_curve_of_ours_that_lies_below_altogether_is_shown(kind, bottom):
+    low = dataclasses.replace(curve("S2", (0.1, 20.0), (1.0, 30.0)), kind=kind)
+    comparison = dataclasses.replace(paper.comparisons()["paper-classification"], baseline=80.0, curves=(low, curve("S1", (0.1, 70.0), (0.2, 75.0))))
+    axes, _ = drawn(comparison)
+    assert axes.get_ylim()[0] == pytest.approx(bottom)
 
 
 def test_a_figure_of_bad_curves_alone_shows_them():

@@ -375,9 +375,9 @@ def test_only_named_blocks_of_the_page_change():
 
 def test_a_split_point_that_is_new_gets_a_place_and_its_verdict_counts_with_the_others():
     waiting, taken = "<!-- study: peak x-y -->\n**not measured yet**\n<!-- end -->\n", "<!-- study: peak x-z S1 -->\n**holds**\n<!-- end -->\nc\n"
-    names = ["peak x-y S2", "peak x-y S1", "peak x-z S1", "peak x-z S3", "deeper x-y"]
+    names = ["peak x-y S2", "peak x-y S1", "peak x-z S1", "peak x-z S3", "peak x-z S0", "deeper x-y"]
     page = with_places(f"a\n{waiting}b\n{taken}", names)
-    assert [match["name"] for match in BLOCK.finditer(page)] == ["peak x-y S1", "peak x-y S2", "peak x-z S1", "peak x-z S3"]
+    assert [match["name"] for match in BLOCK.finditer(page)] == ["peak x-y S1", "peak x-y S2", "peak x-z S0", "peak x-z S1", "peak x-z S3"]
     assert page.startswith("a\n<!-- study: peak x-y S1 -->") and "**holds**" in page and page.endswith("<!-- end -->\nc\n")
     assert with_places(page, names) == page
     (row,) = summary(spliced(page, {"peak x-y S1": "**does not hold**\n", "peak x-y S2": "**holds in part**\n"}))

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import CARETDOWNBASE
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from spic.curves.comparison import RATES, Comparison, Curve, Point
+from spic.curves.comparison import OURS, RATES, Comparison, Curve, Point
 from spic.errors import SpicError
 
 BLUE, VERMILION, GREEN, SKY, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#E69F00", "#CC79A7"
@@ -28,7 +28,8 @@ NAVY, OLIVE = "#1A237E", "#7A6F00"
 SIZE = (7.2, 4.8)  # inches
 DPI = 200
 METADATA = {"png": {"Software": None}, "svg": {"Date": None}}  # no version and no date in the files
-FLOOR = 0.6  # of the uncompressed accuracy: nothing below is shown
+FLOOR = 0.6  # of the uncompressed accuracy: what goes on below it is not shown
+MARGIN = 0.97  # below the lowest point of a curve
 GAP = 4  # neighbours whose bits differ by more than this factor are joined by a faint line
 TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7))  # of a decade; the first that shows three numbers
 NOWHERE = Point("", math.nan, math.nan, bpp_deviation=math.nan, accuracy_deviation=math.nan)  # breaks a line
@@ -181,10 +182,13 @@ def remarks_on(comparison: Comparison) -> list[str]:
 
 
 def floor(comparison: Comparison) -> float:
-    """Lowest accuracy that is shown: a rival that breaks down at its lowest rates would squeeze the rest."""
+    """Lowest accuracy that is shown: a curve that breaks down at its lowest rates would squeeze the rest. One of ours that lies
+    below altogether is shown, too."""
     lowest = FLOOR * comparison.baseline
-    shown = any(point.accuracy >= lowest for curve in comparison.curves for point in curve.drawable())
-    return lowest if shown else -math.inf
+    scores = [([point.accuracy for point in curve.drawable()], curve.kind) for curve in comparison.curves]
+    if not any(max(found, default=-math.inf) >= lowest for found, _ in scores):
+        return -math.inf
+    return min([lowest, *(MARGIN * min(found) for found, kind in scores if kind == OURS and found and max(found) < lowest)])
 
 
 def _mark_exit(axes: Axes, comparison: Comparison, curve: Curve, style: Style) -> None:

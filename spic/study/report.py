@@ -94,17 +94,19 @@ def table(rows: list[dict]) -> str:
 
 
 def with_places(page: str, names: Iterable[str]) -> str:
-    """The page with a block for each split point that has none yet: behind the last of its claim and benchmark, or in place of the one
-    that names no split point and waits."""
+    """The page with a block for each split point that has none yet: among those of its claim and benchmark by name, or in place of the
+    one that names no split point and waits."""
     for name in sorted(names):
         blocks = list(BLOCK.finditer(page))
         alike = [match for match in blocks if match["name"].split()[:2] == name.split()[:2]]
         if not alike or name in {match["name"] for match in alike}:
             continue
-        last = alike[-1]
-        waits = len(last["name"].split()) == 2 and _verdict(last["text"]) == ABSENT
-        before = page[:last.start()] if waits else page[:last.end()] + "\n\n"
-        page = f"{before}<!-- study: {name} -->\n<!-- end -->{page[last.end():]}"
+        before, behind = page[:alike[-1].end()] + "\n\n", page[alike[-1].end():]
+        if later := next((match for match in alike if match["name"] > name), None):
+            before, behind = page[:later.start()], "\n\n" + page[later.start():]
+        elif len(alike[-1]["name"].split()) == 2 and _verdict(alike[-1]["text"]) == ABSENT:
+            before = page[:alike[-1].start()]
+        page = f"{before}<!-- study: {name} -->\n<!-- end -->{behind}"
     return page
 
 
