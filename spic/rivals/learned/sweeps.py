@@ -57,7 +57,7 @@ def _read(benchmark: Benchmark, models: Iterable[str], weights: Path) -> tuple[l
         try:
             trained.append(store.read(weights, benchmark, model))
         except SpicError as error:
-            missing[CURVES[model]] = str(error)
+            missing[CURVES[model]] = str(error).replace(f"{weights}/", "")  # a caption travels, its machine's folders do not
     return trained, missing
 
 
