@@ -47,13 +47,12 @@ def by_bottleneck(points: Sequence[OperatingPoint], made: Sequence[OperatingPoin
 
 def gap(record: Record, curve: Sequence[Record]) -> float:
     """Points of accuracy by which a curve lies above a record at its bytes; NaN below the curve's fewest."""
-    rates, scores = risen([other.bpp for other in curve], [other.accuracy for other in curve], True)
-    if record.bpp < rates[0]:
+    coded = [other for other in curve if other.bpp > 0]  # a point of no bytes at all has no logarithm
+    rates, scores = risen([other.bpp for other in coded], [other.accuracy for other in coded], True)
+    if not coded or record.bpp < rates[0]:
         return math.nan
     unit = record.of.accuracy(record.scores).drop
-    least = min(rate for rate in rates if rate > 0)  # a point of no bytes at all has no logarithm
-    found = np.interp(math.log(max(record.bpp, least)), np.log(np.maximum(rates, least / 2)), scores)
-    return (float(found) - record.accuracy) / unit
+    return (float(np.interp(math.log(record.bpp), np.log(rates), scores)) - record.accuracy) / unit
 
 
 def replaced(gaps: Mapping[OperatingPoint, Sequence[float]], within: float) -> dict[OperatingPoint, set[int]]:

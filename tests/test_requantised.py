@@ -28,6 +28,12 @@ def test_the_gap_is_read_off_the_curve_at_the_points_bytes(requantised, bpp, top
     assert requantised.gap(record(bpp, top1), CURVE) == pytest.approx(expected, nan_ok=True)
 
 
+def test_points_that_code_nothing_say_nothing(requantised):
+    nothing = [record(0.0, 95.0), record(0.0, 10.0)]
+    assert requantised.gap(record(0.1, 91.0), nothing + CURVE) == pytest.approx(-1)
+    assert math.isnan(requantised.gap(record(0.1, 91.0), nothing))
+
+
 def point(tmp_path, factor, weights, step=0.5):
     return OperatingPoint("classification", "mine", "S1", factor, step, 2, 6, tmp_path / weights, tmp_path / "t.json", tmp_path)
 
