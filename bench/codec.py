@@ -25,7 +25,7 @@ import torch
 from machine import describe
 from tqdm import tqdm
 
-from spic.commands import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
 from spic.files import check_writable
 from spic.coding import FrequencyTable, make_coder
 from spic.coding.huffman import END, huffman_code
@@ -246,7 +246,7 @@ def show(rows: list[dict], table: FrequencyTable, missing: list[str]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, help="a shared frequency table (default: a geometric one of 1.8 bits)")
     several = {"type": positive, "nargs": "+"}
     parser.add_argument("--symbols", **several, default=[128, 2048, 16384], help="per image (default: %(default)s)")

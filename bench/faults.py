@@ -45,7 +45,7 @@ from cloud_side import Sender, ServerProcess, embedded, head, options_of, real_s
 from serve import said_of
 
 from spic.coding.fuzz import damage
-from spic.commands import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
 from spic.datasets.scenes.kinds import KINDS
 from spic.points import DICT_FILE, OperatingPoint
 
@@ -230,9 +230,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--pictures", type=positive, default=400)
     add("--edges", type=positive, default=16)

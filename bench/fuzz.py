@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 from fuzz_targets import TARGETS, Case, Offence
 
-from spic.commands import natural, positive
+from spic.commands import Parser, natural, positive
 from spic.errors import SpicError
 from spic.report import aligned
 
@@ -174,7 +174,7 @@ def row(name: str, tally: Tally) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=positive, default=100_000, help="of each target (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="TARGET",
                         help=", ".join(TARGETS))

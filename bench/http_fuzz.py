@@ -41,7 +41,7 @@ from spic.cloud.served import load_served
 from spic.cloud.server import make_server
 from spic.cloud.service import Service
 from spic.coding.fuzz import damage
-from spic.commands import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
 from spic.points import OperatingPoint
 from spic.protocol import HEALTH, METRICS, POINTS, PORT, PREDICT, STREAM
 
@@ -407,9 +407,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=positive, default=2000)
     parser.add_argument("--first", type=natural, default=0, help="number of the first case")
     parser.add_argument("--seed", type=natural, default=0)

@@ -8,13 +8,14 @@ Own: files of spic and their lines. All: modules of any package. Seconds: the be
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from spic.commands import Parser, positive
 
 HOME = Path(__file__).resolve().parents[1]
 STATEMENTS = ("import spic.coding.stream", "import spic.coding", "import spic.pipeline", "import spic.cli")
@@ -70,9 +71,9 @@ def rows(checkout: Path, times: int) -> list[tuple[str, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout, such as an older commit's")
-    parser.add_argument("--times", type=int, default=3, help="fresh interpreters for each line (default: %(default)s)")
+    parser.add_argument("--times", type=positive, default=3, help="fresh interpreters for each line (default: %(default)s)")
     args = parser.parse_args()
     head = ("", "spic files", "lines", "all modules", "seconds", "loads")
     for checkout in filter(None, (args.against, HOME)):

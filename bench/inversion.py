@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from spic.benchmarks import find
-from spic.commands import guarded, natural, positive
+from spic.commands import Parser, guarded, natural, positive
 from spic.datasets import scenes
 from spic.files import check_writable, write_whole
 from spic.pipeline import Edge
@@ -160,9 +160,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--points", nargs="+", default=["classification/S1/1", "classification/S3/1", "segmentation/S3/1"])
     add("--pictures", type=positive, default=300, help="that the decoder is fitted on, for each point")

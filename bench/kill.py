@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from spic import evaluate, scenes, val
-from spic.commands import natural, positive
+from spic.commands import Parser, natural, positive
 from spic.datasets.scenes import ensure_scenes
 from spic.datasets.scenes.kinds import KINDS
 from spic.errors import SpicError
@@ -284,7 +284,7 @@ def row(name: str, tally: Tally) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=positive, default=20, help="kills of each job (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB", help=", ".join(JOBS))
     parser.add_argument("--seed", type=natural, default=0, help="of the moments (default: %(default)s)")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 from dataclasses import replace
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 
 from spic.benchmarks import find
 from spic.bottleneck import make_bottleneck
-from spic.commands import positive
+from spic.commands import Parser, positive
 from spic.coding import FrequencyTable
 from spic.evaluate import Settings, evaluate, lay_roads
 from spic.tasks.classification import TopK
@@ -39,13 +38,13 @@ class Noise(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int):
-        if index % (len(self) // 10) == 0:
+        if index % max(1, len(self) // 10) == 0:
             self.peaks_mb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return torch.randn(3, *SIZE), index % 10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=positive, default=50_000)
     images = Noise(parser.parse_args().images)
     network = resnet50(0.125, 10).eval().requires_grad_(False)

@@ -21,7 +21,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from spic.commands import guarded, natural
+from spic.commands import Parser, guarded, natural
 from spic.errors import SpicError
 from spic.report import aligned
 
@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--tool", type=Path, required=True, help="the folder that holds cosmic-ray")
     parser.add_argument("--only", nargs="+", choices=sorted(SUBJECTS))
     parser.add_argument("--sample", type=natural, default=40)

@@ -20,7 +20,7 @@ from machine import describe
 
 from spic import val
 from spic.benchmarks import EMBEDDED
-from spic.commands import guarded, positive
+from spic.commands import Parser, guarded, positive
 from spic.errors import SpicError
 from spic.files import check_writable
 from spic.points import load_points
@@ -29,7 +29,7 @@ SAME = ("images", "scores", "baseline", "bpp", "bpp_wire", "bpp_table", "escapes
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--task", default="classification", choices=("classification", "segmentation"))
     add("--benchmark", default=EMBEDDED)

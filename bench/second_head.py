@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from spic.benchmarks import find
-from spic.commands import guarded, positive
+from spic.commands import Parser, guarded, positive
 from spic.costs import halves, ready
 from spic.datasets.folder import Unlabelled
 from spic.errors import SpicError
@@ -29,7 +29,7 @@ RIDGE = 10.0
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--benchmark", default="imagenette")
     add("--pictures", type=Path, required=True, help="folder with a sub-folder for each new class")

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from cloud_side import Sender, ServerProcess, embedded, options_of, real_streams
 
-from spic.commands import guarded, positive
+from spic.commands import Parser, guarded, positive
 from spic.pipeline import Cloud
 from spic.points import DICT_FILE, OperatingPoint
 from spic.tasks import TASKS
@@ -157,9 +157,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--point", default="classification/S3/1", help="TASK/SPLIT_POINT/COMPRESS_FACTOR")
     add("--benchmark", default="scenes")

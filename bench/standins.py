@@ -22,7 +22,7 @@ from torch import nn
 
 from spic.benchmarks import Benchmark, find
 from spic.bottleneck import Bottleneck
-from spic.commands import guarded
+from spic.commands import Parser, guarded
 from spic.files import record_checksums, write_whole
 from spic.networks import zoo
 from spic.networks.cut import cut
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("published", "root", "data"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     args = parser.parse_args(argv)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from spic.rivals.codecs import CODECS, find_codecs
 from spic.datasets.pictures import to_rgb8
 from spic.rivals.video import pad_even, rgb_to_planes
-from spic.commands import guarded, positive
+from spic.commands import Parser, guarded, positive
 from spic.datasets import scenes
 from spic.datasets.images import evenly_spread
 from spic.datasets.pictures import read_rgb
@@ -135,7 +135,7 @@ def pictures(folder: Path | None, count: int) -> list[np.ndarray]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path, help="folder (default: the embedded scenes)")
     parser.add_argument("--images", type=positive, default=8, help="how many (default: %(default)s)")
     args = parser.parse_args(argv)

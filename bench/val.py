@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from spic.benchmarks import Benchmark, find
 from spic.files import check_writable
-from spic.commands import boolean, guarded, pick_device, positive, weights_file
+from spic.commands import Parser, boolean, guarded, pick_device, positive, weights_file
 from spic.evaluate import Settings, Stretch, lay_roads
 from spic.networks import cut, trace
 from spic.networks.fold import fold_batch_norm
@@ -36,7 +36,7 @@ from spic.tasks import TASKS
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--task", default="classification", choices=TASKS)
     add("--benchmark", default="scenes")
