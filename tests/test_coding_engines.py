@@ -44,7 +44,7 @@ def test_round_trip_with_the_bytes_of_the_reference(name, data):
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_a_damaged_payload_is_refused_exactly_when_the_reference_refuses_it(name, data):
-    """Whatever is accepted is what the encoder makes: no two payloads mean the same symbols."""
+    """Whatever is accepted is what the encoder makes: no two payloads mean the same symbols. Alone, and with images beside it."""
     table = data.draw(st.sampled_from([MIXED, FrequencyTable({0: 1}, 1.0), FrequencyTable({0: 9, 7: 1}, 1.0), CONTEXT]))
     n = data.draw(st.integers(0, 40))
     shape = (n,) if table.index is None else (3, n // 10, 3)
@@ -59,11 +59,12 @@ def test_a_damaged_payload_is_refused_exactly_when_the_reference_refuses_it(name
         expected = decode(table, selector, bytes(payload))
     except StreamError:
         expected = None
-    try:
-        found = make_coder(name, table).decode([bytes(payload)], shape)[0].ravel().tolist()
-    except StreamError:
-        found = None
-    assert found == expected
+    for images in (1, 17):
+        try:
+            found = make_coder(name, table).decode([bytes(payload)] * images, shape)[images // 2].ravel().tolist()
+        except StreamError:
+            found = None
+        assert found == expected
     assert found is None or encode(table, selector, found) == bytes(payload)
 
 

@@ -151,7 +151,7 @@ class Selector:
 
     @cached_property
     def arrays(self) -> tuple:
-        """What kernels take: (planes int64 [3], first int32 [N], bias int32 [N], classes uint8 [reach + 1],
+        """What kernels take: (planes int64 [3], first int32 [N], bias int32 [N], classes int32 [reach + 1],
         choices int32 [rows × classes], cap, signed, outer, inner).
 
         first: where a place's row begins in `choices`. classes: of each sum from 0 to its end, beyond which all are alike.
@@ -160,7 +160,7 @@ class Selector:
         """
         contexts, of = self.table, self.table.neighbours
         reach = int(contexts.limits[-1]) if len(contexts.limits) else 0
-        classes = np.searchsorted(contexts.limits, np.arange(reach + 1), side="right").astype(np.uint8)
+        classes = np.searchsorted(contexts.limits, np.arange(reach + 1), side="right").astype(np.int32)
         first = (self.rows * contexts.choices.shape[1]).astype(np.int32)
         own_row = (of.channel == of.of) & (of.row == 0)
         lists = (self._list(np.flatnonzero(~own_row)), self._list(np.flatnonzero(own_row)))

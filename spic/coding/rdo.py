@@ -56,7 +56,7 @@ def _cheapest(feature, nearest, prices, context, width, signed, strength):
 @kernel
 def _choose(steps, prices, width, strength, planes, first, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found):
     channels, height, columns = planes
-    sizes, sums = np.empty(found.shape[1], np.int32), np.empty(columns + MAX_DISTANCE, np.int32)
+    sizes, sums = np.empty(found.shape[1], np.uint8), np.empty(columns + MAX_DISTANCE, np.int32)
     for image in range(len(found)):
         i = 0
         for channel in range(channels):

@@ -1,8 +1,8 @@
 """Contexts in the loop: what the CPU engines, and whoever asks for the contexts of known symbols, compile.
 
 Sums are made for a whole row of symbols before its first is decoded: all neighbours but those in the row itself are known
-by then, and the processor adds many columns, or images side by side, at once. `lanes` images lie side by side: entry
-[place × lanes + image]. Indices are unsigned, so that none is taken to count from the end.
+by then. `lanes` images lie side by side, entry [place × lanes + image], and are worked on as one vector. Indices are unsigned,
+so that none is taken to count from the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numba import int32, int64, uint64
 
 from spic.coding.compiled import inlined, kernel
 from spic.coding.neighbours import activity
+from spic.coding.vectors import add_scaled, choose
 
 LANES = 8
 """Images side by side where all symbols are known."""
@@ -26,21 +27,15 @@ def select_all(matrix: np.ndarray, arrays: tuple) -> np.ndarray:
 
 
 @inlined
-def _add(sums, at, sizes, source, count, weight):
-    at, source = uint64(at), uint64(source)
-    for j in range(uint64(count)):
-        sums[at + j] += weight * sizes[source + j]
-
-
-@inlined
 def add_neighbours(sums, sizes, channel, y, height, width, starts, neighbours, lanes):
     """Add what the neighbours in the list give to the sums of row y of a channel."""
     for k in range(starts[channel], starts[channel + 1]):
         other, row, column, weight = neighbours[k, 0], y + neighbours[k, 1], int64(neighbours[k, 2]), neighbours[k, 3]
         left, right = max(0, -column), min(width, width - column)
-        if 0 <= row < height and left < right:
-            source = (other * height + row) * width + left + column
-            _add(sums, left * lanes, sizes, source * lanes, (right - left) * lanes, weight)
+        if 0 <= row < height:
+            source = (other * height + row) * width + column
+            for x in range(left, right):
+                add_scaled(sums, x * lanes, sizes, (source + x) * lanes, weight, lanes)
 
 
 @inlined
@@ -58,19 +53,19 @@ def begin_row(sums, bias, i, width, lanes):
 def spread_right(sums, x, sizes, i, channel, starts, neighbours, lanes):
     """Tell the symbols to come in this row of the one at place i, column x; the sums reach MAX_DISTANCE beyond the row."""
     for k in range(starts[channel], starts[channel + 1]):
-        _add(sums, (x - neighbours[k, 2]) * lanes, sizes, i * lanes, lanes, neighbours[k, 3])
+        add_scaled(sums, (x - neighbours[k, 2]) * lanes, sizes, i * lanes, neighbours[k, 3], lanes)
 
 
 @inlined
 def chosen(total, first, classes, choices):
-    """The distribution of a sum."""
+    """The distribution of one sum."""
     clipped = min(max(total, int32(0)), int32(len(classes) - 1))
     return choices[uint64(first) + uint64(classes[uint64(clipped)])]
 
 
 @inlined
 def _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found, first, lanes,
-                  sizes, sums):
+                  sizes, sums, contexts):
     channels, height, width = planes
     for i in range(uint64(matrix.shape[1])):
         for lane in range(uint64(lanes)):
@@ -81,22 +76,21 @@ def _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, sta
             begin_row(sums, bias, i, width, lanes)
             add_neighbours(sums, sizes, channel, y, height, width, starts, outer, lanes)
             add_neighbours(sums, sizes, channel, y, height, width, own_starts, inner, lanes)
-            at = uint64(0)
-            for _ in range(width):
-                row = rows[uint64(i)]
+            for x in range(width):
+                choose(sums, x * lanes, rows[uint64(i)], classes, len(classes) - 1, choices, contexts, lanes)
                 for lane in range(uint64(lanes)):
-                    found[uint64(first) + lane, uint64(i)] = chosen(sums[at], row, classes, choices)
-                    at += uint64(1)
+                    found[uint64(first) + lane, uint64(i)] = contexts[lane]
                 i += 1
 
 
 @kernel
 def _select_all(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found):
-    sizes, sums = np.empty(matrix.shape[1] * LANES, np.int32), np.empty(planes[2] * LANES, np.int32)
+    sizes, contexts = np.empty(matrix.shape[1] * LANES, np.uint8), np.empty(LANES, np.int32)
+    sums = np.empty(planes[2] * LANES, np.int32)
     whole = len(matrix) - len(matrix) % LANES
     for first in range(0, whole, LANES):
         _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found, first, LANES,
-                      sizes, sums)
+                      sizes, sums, contexts)
     for first in range(whole, len(matrix)):
         _select_group(matrix, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, found, first, 1,
-                      sizes, sums)
+                      sizes, sums, contexts)

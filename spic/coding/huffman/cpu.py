@@ -192,7 +192,7 @@ def _decode_adaptive(
     lookup, lookup_bits, codes, values, bounds, entries, width, symbols, status
 ):  # fmt: skip
     channels, height, columns = planes
-    sizes = np.empty(symbols.shape[1], np.int32)
+    sizes = np.empty(symbols.shape[1], np.uint8)
     sums = np.empty(columns + MAX_DISTANCE, np.int32)
     for image in range(len(symbols)):
         bit, end = offsets[image] * 8, offsets[image + 1] * 8

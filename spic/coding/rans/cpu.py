@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import int32, int64, uint8, uint32, uint64
+from numba.extending import intrinsic
 
 from spic.coding.engine import BAD_ESCAPE, LEFT_OVER, OK
 from spic.coding.compiled import inlined, kernel
@@ -14,12 +15,12 @@ from spic.coding.cpu import CpuEngine
 from spic.coding.neighbours import MAX_DISTANCE
 from spic.coding.rans.reference import LOW, SYMBOL_BYTES
 from spic.coding.rans.tables import RansTables
-from spic.coding.selection import add_neighbours, begin_row, chosen, size_of, spread_right
+from spic.coding.selection import add_neighbours, begin_row, size_of, spread_right
+from spic.coding.vectors import INT, LONG, big_endian, choose, measure, on_lanes
 
 LANES = 4
 WIDE_LANES = 16
-"""The same where the decoder selects contexts: more to do for a symbol that does not wait for the one before, and sums of whole
-vectors."""
+"""The same where the decoder selects contexts: vectors of images, as wide as processors have them."""
 
 
 class RansCpu(CpuEngine):
@@ -211,10 +212,32 @@ def _decode(buffer, offsets, contexts, lookup, entries, width, precision, symbol
         )
 
 
+@intrinsic(prefer_literal=True)
+def _pop_lanes(_, contexts, lookup, precision, buffer, states, places, stops, symbols, lanes):
+    """symbols (int32, negative for an escape) = the next of each lane; what `_pop` does, for a context of each."""
+
+    def write(code, contexts, lookup, precision, buffer, states, places, stops, symbols):
+        b, number, start = code.builder, code.constant, code.zero
+        x, place, shift = code.load(states, start), code.load(places, start), code.short(precision)
+        slot = b.and_(x, b.sub(b.shl(number(1), shift), number(1)))
+        entry = code.gather(lookup, b.add(b.shl(code.load(contexts, start), shift), slot))
+        code.store(b.trunc(b.lshr(entry, number(32, LONG)), x.type), symbols, start)
+        low = b.trunc(entry, x.type)
+        x = b.add(b.mul(b.and_(low, number(0xFFFF)), b.lshr(x, shift)), b.lshr(low, number(16)))
+        short = [b.zext(b.icmp_unsigned("<", x, number(limit)), place.type) for limit in (LOW, LOW >> 8)]
+        count = code.call("smin", b.add(*short), b.sub(code.load(stops, start), place))
+        tail = b.lshr(big_endian(code, code.gather(buffer, place, INT)), number(16))
+        bits = b.trunc(b.shl(count, number(3, LONG)), x.type)
+        code.store(b.or_(b.shl(x, bits), b.lshr(tail, b.sub(number(16), bits))), states, start)
+        code.store(b.add(place, count), places, start)
+
+    return on_lanes((contexts, lookup, precision, buffer, states, places, stops, symbols, lanes), write)
+
+
 @inlined
 def _decode_adaptive_group(
     buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
-    lookup, entries, width, precision, symbols, status, first, lanes, states, places, stops, sizes, sums, contexts
+    lookup, entries, width, precision, symbols, status, first, lanes, states, places, stops, sizes, sums, contexts, found
 ):  # fmt: skip
     _begin(buffer, offsets, first, lanes, states, places, status)
     for lane in range(lanes):
@@ -226,16 +249,13 @@ def _decode_adaptive_group(
             begin_row(sums, bias, i, columns, lanes)
             add_neighbours(sums, sizes, channel, y, height, columns, starts, outer, lanes)
             for x in range(columns):
-                row, at = rows[uint64(i)], uint64(x * lanes)
-                signs = int64(0)
+                choose(sums, x * lanes, rows[uint64(i)], classes, len(classes) - 1, choices, contexts, lanes)
+                _pop_lanes(contexts, lookup, precision, buffer, states, places, stops, found, lanes)
+                measure(found, signed, cap, sizes, i * lanes, lanes)
+                signs = int32(0)
                 for lane in range(uint64(lanes)):
-                    context = chosen(sums[at + lane], row, classes, choices)
-                    base = uint64(context) << uint64(precision)
-                    entry = _pop(buffer, stops[lane], base, lookup, precision, states, places, lane)
-                    contexts[lane] = context
-                    symbols[uint64(first) + lane, uint64(i)] = entry >> 32
-                    sizes[uint64(i * lanes) + lane] = min(size_of(int32(entry >> 32), signed), cap)
-                    signs |= entry
+                    symbols[uint64(first) + lane, uint64(i)] = found[lane]
+                    signs |= found[lane]
                 if signs < 0:
                     for lane in range(lanes):
                         if symbols[first + lane, i] < 0:
@@ -252,7 +272,7 @@ def _decode_adaptive(
     buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner,
     lookup, entries, width, precision, symbols, status
 ):  # fmt: skip
-    states, contexts = np.empty(WIDE_LANES, np.uint32), np.empty(WIDE_LANES, np.int32)
+    states, contexts, found = np.empty(WIDE_LANES, np.uint32), np.empty(WIDE_LANES, np.int32), np.empty(WIDE_LANES, np.int32)
     places, stops = np.empty(WIDE_LANES, np.int64), np.empty(WIDE_LANES, np.int64)
     sizes = np.empty(symbols.shape[1] * WIDE_LANES, np.uint8)  # capped
     sums = np.empty((planes[2] + MAX_DISTANCE) * WIDE_LANES, np.int32)
@@ -260,10 +280,10 @@ def _decode_adaptive(
     for first in range(0, whole, WIDE_LANES):
         _decode_adaptive_group(
             buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, lookup, entries,
-            width, precision, symbols, status, first, WIDE_LANES, states, places, stops, sizes, sums, contexts
+            width, precision, symbols, status, first, WIDE_LANES, states, places, stops, sizes, sums, contexts, found
         )  # fmt: skip
     for first in range(whole, len(symbols)):
         _decode_adaptive_group(
             buffer, offsets, planes, rows, bias, classes, choices, cap, signed, starts, outer, own_starts, inner, lookup, entries,
-            width, precision, symbols, status, first, 1, states, places, stops, sizes, sums, contexts
+            width, precision, symbols, status, first, 1, states, places, stops, sizes, sums, contexts, found
         )  # fmt: skip
