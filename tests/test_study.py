@@ -221,6 +221,17 @@ def test_training_without_labels_is_judged_seed_by_seed(mine, gains, verdict):
     assert f"{sum(gains) / len(gains):+.2f} ± {np.std(gains, ddof=1):.2f}" in finding.sentence
 
 
+def test_the_papers_own_loss_is_judged_beside_ours_and_a_layer_is_not(mine):
+    for seed in range(3):
+        put(mine.runs, "trained", "rans-shared", "S1 gaussian", CURVE, seed=seed)
+        put(mine.runs, "trained", "rans-shared", "US1 gaussian+mae", scaled(1, -3.0), seed=seed)
+        put(mine.runs, "trained", "rans-shared", "US1 gaussian+mae@avgpool", CURVE, seed=seed)
+        put(mine.runs, "trained", "rans-shared", "US1 table+mae", CURVE, seed=seed)  # whose twin was not trained
+    finding = claims.unsupervised(mine)
+    assert [row["curves"] for row in finding.tables[0]] == ["US1 gaussian+mae against S1 gaussian"]
+    assert finding.verdict == FAILS and "US1 gaussian+mae against S1 -3.00" in finding.sentence
+
+
 def test_without_trained_records_the_page_keeps_what_it_says_of_training_without_labels(mine):
     """The shipped curves alone made the report write "no seeds yet" over a verdict from three seeds."""
     for split_point in ("S1", "US1"):
