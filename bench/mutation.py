@@ -65,7 +65,7 @@ SUBJECTS = {
     ),
     "rans": Subject("coding/rans/cpu coding/rans/reference coding/rans/tables", "coding_rans coding_engines coding_signed"),
     "contexts": Subject(
-        "coding/contexts coding/neighbours coding/selection coding/fitting coding/rdo coding/plain coding/cpu",
+        "coding/contexts coding/neighbours coding/selection coding/vectors coding/fitting coding/rdo coding/plain coding/cpu",
         "coding_contexts coding_signed",
     ),
 }

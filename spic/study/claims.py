@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, rate_at, rate_text
+from spic.curves.bjontegaard import Delta, bd_accuracy, bd_rate, bound_at, rate_at, rate_text
 from spic.curves.comparison import OURS as OURS_KIND
 from spic.curves.comparison import Comparison, Curve
 from spic.record import Record
@@ -261,10 +261,11 @@ def recipe(measured: Measured) -> Finding:
                  for (name, variant), rate in rates.items() if published and ours]
         best = [_cheapest(found, published), next((key for key in reversed(ours) if key in found), None)]
         if all(best):
-            ratio = _ratio(measured, split_point, *best)
+            ratio, bounds = _ratio(measured, split_point, *best)
             verdicts.append(judged_over_seeds(ratio, lambda share: share <= HALF))
             theirs, mine = (f"{name}, {_words(variant)}" for name, variant in best)
-            parts.append(f"{split_point}: {mine} needs {ratio.text('.2f')} times the bits of {theirs}")
+            bounded = f", an upper bound in {bounds} of them," if bounds else ""
+            parts.append(f"{split_point}: {mine} needs {ratio.text('.2f')}{bounded} times the bits of {theirs}")
     if not rows:
         return Finding(ABSENT)
     return Finding(combined(verdicts) if verdicts else OPEN, "; ".join(parts), (rows,))
@@ -283,11 +284,14 @@ def _against_papers(measured: Measured, split_point: str, names: list[str], name
     return {f"BD-rate against {PAPERS} (%)": "0" if own else spread_of(deltas).text("+.1f")}
 
 
-def _ratio(measured: Measured, split_point: str, published: tuple[str, str], ours: tuple[str, str]) -> Spread:
-    """Bits of ours over those of the published recipe, for each seed in which both reach the accuracy."""
-    ratios = []
+def _ratio(measured: Measured, split_point: str, published: tuple[str, str], ours: tuple[str, str]) -> tuple[Spread, int]:
+    """Bits of ours over those of the published recipe, a number for each seed in which ours reaches the accuracy, and how many of
+    these are upper bounds: where the published recipe never gets there, the bits of its largest point are not enough."""
+    ratios, bounds = [], 0
     for seed in measured.seeds:
         curves = [measured.curve(f"{split_point} {name}", seed, variant) for name, variant in (ours, published)]
-        rates = [rate_at(curve, _under(measured, 1)) if curve else math.nan for curve in curves]
-        ratios.append(rates[0] / rates[1])
-    return Spread.known(ratios, "not reached")
+        mine, theirs = (rate_at(curve, _under(measured, 1)) if curve else math.nan for curve in curves)
+        if math.isfinite(mine) and curves[1] and math.isnan(theirs) and math.isnan(bound_at(curves[1], _under(measured, 1))):
+            theirs, bounds = max(point.bpp for point in curves[1].points), bounds + 1
+        ratios.append(mine / theirs)
+    return Spread.known(ratios, "not reached"), bounds
