@@ -24,7 +24,7 @@ from spic.coding.tables import FrequencyTable
 from spic.errors import SpicError
 
 SHAPE = (4, 6, 5)
-IMAGES = 3
+IMAGES = 17  # more than are decoded side by side
 _GEOMETRIC = {s: 1 << 20 - s for s in range(20)}
 _CONTEXTS = Contexts(
     255, np.array([2, 9, 40], np.int32), np.array([[0, 0, 1, 2], [0, 1, 1, 3]], np.int32), np.zeros((4, 2, 1), np.int32),
