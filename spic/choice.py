@@ -26,5 +26,4 @@ def add_points(add: Callable) -> None:
 
 def chosen(args: argparse.Namespace) -> list[OperatingPoint]:
     """What the options name; SpicError as ``select`` says it."""
-    points = select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor)
-    return [point.with_tables(args.tables) for point in points]
+    return select(load_points(args.points.resolve()), args.task, args.benchmark, args.split_point, args.compress_factor, args.tables)

@@ -270,13 +270,14 @@ def _require(condition: bool, where: str, message: str) -> None:
 
 
 def select(points: Mapping[Key, OperatingPoint], task: str, benchmark: str, split_points: Sequence[str],
-           compress_factors: Sequence[str]) -> list[OperatingPoint]:
-    """The points asked for; ``all`` stands for every split point, or every factor of each. Unknown names are SpicErrors."""
+           compress_factors: Sequence[str], tables: str | None = SHARED) -> list[OperatingPoint]:
+    """The points asked for, ``with_tables``; ``all`` stands for every split point, or every factor of each. Unknown names are SpicErrors."""
     benchmarks = list(dict.fromkeys(key[1] for key in points if key[0] == task))
     _one_of("benchmark", benchmark, benchmarks, f"for {task}")
     valid = list(dict.fromkeys(key[2] for key in points if key[:2] == (task, benchmark)))
     chosen = _chosen("split point", split_points, valid, f"in {benchmark}")
-    return [point for split_point in chosen for point in _factors(points, (task, benchmark, split_point), compress_factors)]
+    return [point.with_tables(tables) for split_point in chosen
+            for point in _factors(points, (task, benchmark, split_point), compress_factors)]
 
 
 def _factors(points, beginning: tuple[str, str, str], wanted: Sequence[str]) -> list[OperatingPoint]:

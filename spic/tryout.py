@@ -117,8 +117,7 @@ def _point(args: argparse.Namespace) -> OperatingPoint:
     benchmark = args.benchmark or _default_benchmark(args, points)
     there = {key[2] for key in points if key[:2] == (args.task, benchmark)}
     split = args.split_point or ("US1" if "US1" in there and "S1" not in there else "S1")
-    (point,) = select(points, args.task, benchmark, [split], [args.compress_factor])[:1]
-    return point.with_tables(args.tables)
+    return select(points, args.task, benchmark, [split], [args.compress_factor], args.tables)[0]
 
 
 def _default_benchmark(args: argparse.Namespace, points: Mapping[Key, OperatingPoint]) -> str:

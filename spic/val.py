@@ -75,10 +75,9 @@ def _run(args: argparse.Namespace) -> None:
     task = args.task
     parallel.start()
     name = args.benchmark if args.benchmark is not None else default_name(task, args.valdir)
-    chosen = select(load_points(args.points.resolve()), task, name, args.split_point, args.compress_factor)
+    points = select(load_points(args.points.resolve()), task, name, args.split_point, args.compress_factor, args.tables)
     _say(f"{name} benchmark, {task}: {args.valdir or 'embedded pictures'}")
     torch.manual_seed(args.seed)
-    points = [point.with_tables(args.tables) for point in chosen]
     results = measure_points(
         points, valdir=args.valdir, coder=args.coder or default_coder(points), limit=args.limit,
         batch_size=args.batch_size, workers=args.workers, gpu=args.gpu, amp=args.amp, output=args.output,

@@ -155,8 +155,8 @@ def chosen(args: argparse.Namespace) -> list[OperatingPoint]:
     """The points that are to be served, of all tasks asked for."""
     points = load_points(args.points.resolve())
     tasks = args.task or [task for task in TASKS if any(key[:2] == (task, args.benchmark) for key in points)] or list(TASKS)
-    return [point.with_tables(args.tables) for task in tasks
-            for point in select(points, task, args.benchmark, args.split_point, args.compress_factor)]
+    return [point for task in tasks
+            for point in select(points, task, args.benchmark, args.split_point, args.compress_factor, args.tables)]
 
 
 def limits_of(args: argparse.Namespace) -> Limits:

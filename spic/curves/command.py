@@ -196,8 +196,7 @@ def run(args: argparse.Namespace) -> None:
 
     output = _figure_name(args.output)
     benchmark = benchmark_of(args.task, args.benchmark, args.valdir)
-    chosen = select(load_points(), args.task, benchmark.name, args.split_point, ["all"])
-    points = [point.with_tables(args.tables) for point in chosen]
+    points = select(load_points(), args.task, benchmark.name, args.split_point, ["all"], args.tables)
     folder = args.runs if args.runs is not None else Path("runs") / f"{benchmark.name}-{args.task}"
     pictures = Pictures(args.valdir, args.limit, args.backbone_weights, args.gpu, args.workers)
     results = measure(benchmark, points, pictures, folder, coder=args.coder, codecs=args.codecs, features=args.features)

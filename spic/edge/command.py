@@ -210,8 +210,8 @@ def _from_torch(args: argparse.Namespace) -> Half:
                         "instead") from None
     task, benchmark, coder, tables = (getattr(args, name) or value for name, value in FROM_TORCH.items())
     chosen = points.select(points.load_points(args.bundle.resolve()), task, benchmark, args.split_point or ["S1"],
-                           args.compress_factor or ["0"])
-    return network.TorchHalf([point.with_tables(tables) for point in chosen], coder, args.backbone_weights)
+                           args.compress_factor or ["0"], tables)
+    return network.TorchHalf(chosen, coder, args.backbone_weights)
 
 
 def _choice(args: argparse.Namespace, coder: PictureCoder, link: Link) -> Choice:

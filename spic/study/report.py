@@ -193,14 +193,13 @@ def _one_estimator(measured: Measured, free: list[str]) -> Comparison | None:
 def _recipes(measured: Measured, split_point: str) -> Comparison | None:
     """Published recipes under Huffman beside ours under rANS with the finest tables measured."""
     published = measured.trained(PUBLISHED_VARIANT, f"{split_point} *")
-    finest = [(f"{split_point} {name}", variant) for name in claims.OUR_TRAININGS for variant in claims.OUR_FINEST
-              if measured.trained(variant, f"{split_point} {name}")]  # the last is what the claim is judged by
-    if published is None or not finest:
+    ours = claims.our_recipe(measured, split_point)
+    if published is None or ours is None:
         return None
     kept = [c for c in published.curves if c.name.split()[1] in (claims.PAPERS, claims.HEURISTIC)]
-    names, best = finest[-1]
-    named = [dataclasses.replace(curve, name=f"{curve.name}, {variant.replace('-', ' ')}")
-             for variant, curves in ((PUBLISHED_VARIANT, kept), (best, measured.trained(best, names).curves)) for curve in curves]
+    name, best = ours
+    drawn = ((PUBLISHED_VARIANT, kept), (best, measured.trained(best, f"{split_point} {name}").curves))
+    named = [dataclasses.replace(curve, name=f"{curve.name}, {variant.replace('-', ' ')}") for variant, curves in drawn for curve in curves]
     return dataclasses.replace(published, curves=tuple(named))
 
 
