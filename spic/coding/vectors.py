@@ -18,7 +18,7 @@ BIT, BYTE, INT, LONG = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 class Code:
     """What the functions below are written in: the builder's operations on vectors.
 
-    values: of the arguments, in their order, first numbers of 64 bits and pointers to the entries of arrays."""
+    values: the arguments but `lanes`, as numbers of 64 bits and pointers to the entries of arrays."""
 
     def __init__(self, context, builder: ir.IRBuilder, signature, values):
         self.context, self.builder, self.lanes = context, builder, signature.args[-1].literal_value
