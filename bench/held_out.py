@@ -7,6 +7,7 @@ others, as links. What is chosen there is not chosen by the test pictures.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from spic.commands import Parser, guarded, positive
@@ -23,13 +24,14 @@ def held_out(data: Path, target: Path, every: int) -> dict[str, int]:
         raise SpicError(f"{data / 'train'}: no folder of each class with pictures in it")
     if target.exists():
         raise SpicError(f"{target}: is there already; choose another name")
-    counts, places = {"train": 0, "val": 0}, {}
+    counts, places, unfinished = {"train": 0, "val": 0}, {}, target.with_name(f".{target.name}.{os.getpid()}")
     for picture in pictures:
         place = places[picture.parent] = places.get(picture.parent, -1) + 1
         part = "train" if place % every else "val"
-        link = make_folder(target / part / picture.parent.name) / picture.name
+        link = make_folder(unfinished / part / picture.parent.name) / picture.name
         link.symlink_to(picture.resolve())
         counts[part] += 1
+    os.replace(unfinished, target)
     return counts
 
 

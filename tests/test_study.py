@@ -12,7 +12,7 @@ from study_cases import TINY
 from spic.curves.bjontegaard import Delta
 from spic.curves.comparison import Curve, Point
 from spic.errors import SpicError
-from spic.points import ROOT
+from spic.points import ROOT, load_points
 from spic.record import Costs, Record, Results, write_record
 from spic.study import claims, cost_claims, effort, evaluation, plan, trainings
 from spic.study.claims import ABSENT, FAILS, HOLDS, OPEN, PART
@@ -107,6 +107,21 @@ def test_topologies_differ_from_their_row_in_the_form_alone_and_keep_the_numbers
 
 def test_a_seed_named_twice_is_trained_once():
     assert plan.trials("scenes", ["S1/l1"], [1, 1]) == plan.trials("scenes", ["S1/l1"], [1])
+
+
+def test_trained_curves_alone_do_not_wait_for_the_cost_of_the_shipped_points(tmp_path, monkeypatch):
+    """On scenes that draws 24,000 training pictures."""
+    shipped = load_points()["classification", "scenes", "S1", 0]
+    trials = plan.trials("scenes", ["S1/l1"], [2])
+    plan.note(tmp_path / "scenes", trials)
+    points = {"trained": [dataclasses.replace(shipped, compress_factor=trial.job.factor) for trial in trials], "shipped": [shipped]}
+    monkeypatch.setattr(evaluation, "_groups", lambda whose, *_: [evaluation.Group(whose, "classification", points[whose])])
+    monkeypatch.setattr(evaluation.val, "measure_points", lambda *_, **__: [])
+    asked = []
+    monkeypatch.setattr(effort, "measure", lambda benchmark, points, data: asked.append(points) or effort.Effort((), 1, 0.1, 2, 0.3))
+    for only in (["S1/l1"], ["S1"]):
+        evaluation.measure(tmp_path, "scenes", only=only, variants=["rans-shared"])
+        assert asked == ([[shipped]] if only == ["S1"] else [])
 
 
 def test_measuring_calls_functions_and_sorts_their_records(tmp_path, monkeypatch):
@@ -280,6 +295,13 @@ def test_a_published_recipe_that_never_gets_there_bounds_the_ratio_by_its_larges
     finding = claims.recipe(mine)
     assert finding.verdict == HOLDS
     assert "needs 0.21 ± 0.07 (n=3), an upper bound in 1 of them, times the bits of l1" in finding.sentence
+
+
+def test_a_recipe_without_the_variant_that_all_trainings_have_does_not_count(mine):
+    """Its tables alone were measured: the report ended in a KeyError."""
+    for name, variant in (("table", "rans-shared"), ("l1", "rans-shared"), ("l1", "huffman-shared"), ("context+conv2", "rans-context")):
+        put(mine.runs, "trained", variant, f"S1 {name}", CURVE, seed=0)
+    assert "S1: table, rANS, shared table needs 1.00 (n=1)" in claims.recipe(mine).sentence
 
 
 def test_our_recipe_is_the_training_through_the_tables_that_code_where_there_is_one(mine):

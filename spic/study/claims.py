@@ -273,7 +273,7 @@ def our_recipe(measured: Measured, split_point: str) -> tuple[str, str] | None:
     """(curve, variant) of ours that counts: of the latest training, with the finest tables that were measured of it, every symbol
     the nearest. Chosen symbols are shown beside it: on held-out pictures they did not come within a point."""
     return next(((name, variant) for name in reversed(OUR_TRAININGS) for variant in reversed(OUR_VARIANTS)
-                 if measured.trained(variant, f"{split_point} {name}")), None)
+                 if name in measured.curves.get(split_point, ()) and measured.trained(variant, f"{split_point} {name}")), None)
 
 
 def _cheapest(rates: dict[tuple, Spread], keys: list[tuple[str, str]]) -> tuple[str, str] | None:

@@ -81,7 +81,8 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
     if not groups:
         raise SpicError(f"no points of {benchmark} for {' or '.join(tasks)}: train some, or choose another --benchmark")
     notes = _notes(root, groups)
-    for group in _chosen(groups, only, notes) if only else groups:
+    wanted = _chosen(groups, only, notes) if only else groups
+    for group in wanted:
         _count_tables(group, data, variants)
         for variant in variants:
             coder, tables, rdo = coding_of(variant)
@@ -91,8 +92,9 @@ def measure(runs: Path, benchmark: str, data: Path | None = None, *, tasks: Iter
                 workers=workers, output=target, per_image=target, quiet=True, rdo=rdo)
             if group.whose == "trained":
                 sort_by_curve(measured, curves(root, group.task, variant), notes)
+    shown = {group.task for group in wanted if group.whose == "shipped"}  # with all their points, whichever were asked for
     for group in groups:
-        if group.whose == "shipped":
+        if group.whose == "shipped" and group.task in shown:
             shipped = of_points(group.points)
             if shipped.recipe and not effort_file(root, group.task).exists():  # else there is no training to compare with
                 effort.write(effort_file(root, group.task), effort.measure(shipped, group.points, data))
