@@ -20,7 +20,8 @@ from spic.coding.vectors import INT, LONG, big_endian, choose, measure, on_lanes
 
 LANES = 4
 WIDE_LANES = 16
-"""The same where the decoder selects contexts: vectors of images, as wide as processors have them."""
+"""The same where the decoder selects contexts: vectors of images, as wide as processors have them. Where contexts are known, four
+images as plain numbers are decoded twice as fast as such vectors."""
 
 
 class RansCpu(CpuEngine):
